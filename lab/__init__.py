@@ -1,0 +1,20 @@
+"""A from-scratch, small-dataset diffusion lab: train a conditional diffusion model, turn its knobs, see what they do."""
+
+from typing import TYPE_CHECKING, Any
+
+from lab.errors import LabError
+
+if TYPE_CHECKING:
+    from lab.runs import load
+
+__all__ = ["LabError", "__version__", "load"]
+__version__ = "0.1.0"
+
+
+def __getattr__(name: str) -> Any:
+    """`lab.load`, imported when first asked for: most of the library needs neither Hydra nor open_clip."""
+    if name == "load":
+        from lab.runs import load
+
+        return load
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,0 +1,70 @@
+"""What the entry points share: Hydra's command line, and one line for a user's mistake."""
+
+import contextlib
+import functools
+import logging
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import hydra
+from hydra._internal.utils import get_args_parser
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig
+
+from lab.config import CONF, check_keys, compose
+from lab.errors import LabError
+
+Main = Callable[[DictConfig], None]
+
+
+def entry_point(config_name: str, check: Main = lambda cfg: None) -> Callable[[Main], Callable[[], None]]:
+    """Turns `main(cfg)` into a command with Hydra's overrides, sweeps and launchers.
+
+    check: what can be told from the configuration alone; it raises LabError. It runs before Hydra makes the
+    run's folder, and a folder that is still empty when a LabError ends the command is removed: bad input
+    writes nothing. Exit code 2.
+    """
+
+    def decorate(main: Main) -> Callable[[], None]:
+        def checked(cfg: DictConfig) -> None:
+            check_keys(cfg, config_name)
+            check(cfg)
+
+        @functools.wraps(main)
+        def job(cfg: DictConfig) -> None:
+            with one_line_errors(Path(HydraConfig.get().runtime.output_dir)):
+                log_to_terminal()
+                checked(cfg)
+                main(cfg)
+
+        def command() -> None:
+            arguments = get_args_parser().parse_args()
+            single = not (arguments.multirun or arguments.help or arguments.hydra_help or arguments.info or arguments.cfg)
+            if single:
+                with one_line_errors():
+                    checked(compose(config_name, arguments.overrides))
+            hydra.main(version_base=None, config_path=str(CONF), config_name=config_name)(job)()
+
+        return command
+
+    return decorate
+
+
+@contextlib.contextmanager
+def one_line_errors(run_dir: Path | None = None) -> Iterator[None]:
+    """A LabError inside prints one line on stderr and exits with code 2; an empty `run_dir` goes."""
+    try:
+        yield
+    except LabError as error:
+        if run_dir is not None:
+            with contextlib.suppress(OSError):
+                run_dir.rmdir()
+        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        sys.exit(2)
+
+
+def log_to_terminal() -> None:
+    """Plain messages on stderr."""
+    logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr, force=True)
+    logging.getLogger("lab").setLevel(logging.INFO)

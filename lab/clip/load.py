@@ -1,0 +1,166 @@
+"""Getting a `Clip`: from a folder that the lab trained, from a local weights file, or by open_clip's hub tags."""
+
+import json
+import logging
+import ssl
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+import open_clip
+from huggingface_hub import constants as hub
+from open_clip.pretrained import get_pretrained_cfg, list_pretrained_tags_by_model
+
+from lab.clip.model import Clip
+from lab.errors import LabError
+
+log = logging.getLogger(__name__)
+
+CONFIG = "open_clip_config.json"  # the name that open_clip gives it, in folders and on the hub
+WEIGHT_FILES = (".safetensors", ".pt", ".pth", ".bin")
+OWN = ("flower_clip", "flower_clip_small")
+open_clip.add_model_config(Path(__file__).parent / "configs")
+TRAIN_OWN = "train one (python -m lab.train +experiment=flower_clip) and set pretrained to the folder it wrote"
+
+
+def load_clip(model: str = "ViT-B-32", pretrained: str = "laion2b_s34b_b79k", cache_dir: str | None = None) -> Clip:
+    """An open_clip model with weights from a folder (`save_clip`'s or open_clip's), a file, or a hub tag.
+
+    model: open_clip's name of the architecture; a folder says itself what it holds. Tags of weights that were
+    trained with QuickGELU ("openai") get the architecture that has it. cache_dir: for downloads, None for the
+    hub's own place. Raises LabError for unknown names, unfit or damaged weights, and a hub that is out of reach.
+    """
+    path = Path(pretrained)
+    if path.is_dir():
+        return _from_folder(path)
+    if model not in open_clip.list_models():
+        raise LabError(f"model={model}: open_clip knows no such model{_nearest(model, open_clip.list_models())}")
+    if path.is_file():
+        return _from_file(model, path)
+    if path.suffix in WEIGHT_FILES or len(path.parts) > 1:
+        raise LabError(f"pretrained={pretrained}: no such file or folder")
+    return _from_hub(model, pretrained, cache_dir)
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Keep open_clip's progress reports, which go to the root logger, out of the log."""
+    before = logging.root.manager.disable
+    logging.disable(logging.ERROR)
+    try:
+        yield
+    finally:
+        logging.disable(before)
+
+
+def _from_folder(folder: Path) -> Clip:
+    if not (folder / CONFIG).is_file():
+        raise LabError(f"pretrained={folder}: no {CONFIG} in this folder; {TRAIN_OWN}")
+    try:
+        note = json.loads((folder / CONFIG).read_text())
+        return _build(f"local-dir:{folder}", note.get("name", folder.name), note["model_cfg"])
+    except Exception as error:  # whatever open_clip, safetensors and torch make of damaged files
+        raise LabError(f"pretrained={folder}: not a sound open_clip folder ({_one_line(error)})") from error
+
+
+def _from_file(model: str, path: Path) -> Clip:
+    tag = _tag_in_path(model, path)
+    quick = f"{model}-quickgelu"
+    if get_pretrained_cfg(model, tag).get("quick_gelu") and not _has_quick_gelu(model) and quick in open_clip.list_models():
+        raise LabError(f"pretrained={path}: {tag} weights were trained with QuickGELU; set model={quick}")
+    try:
+        return _build(model, f"{model}/{path.name}", open_clip.get_model_config(model), pretrained=str(path),
+                      force_preprocess_cfg=_preprocessing_for(model, path, tag))
+    except Exception as error:
+        raise LabError(f"pretrained={path}: no weights of model={model} ({_one_line(error)})") from error
+
+
+def _from_hub(model: str, tag: str, cache_dir: str | None) -> Clip:
+    tags = list_pretrained_tags_by_model(model)
+    details = get_pretrained_cfg(model, tag)
+    if not details:
+        reason = f"{TRAIN_OWN}" if model in OWN else f"open_clip knows no such weights of {model}{_nearest(tag, tags)}"
+        raise LabError(f"pretrained={tag}: {reason}")
+    quick = f"{model}-quickgelu"
+    if details.get("quick_gelu") and not _has_quick_gelu(model) and quick in open_clip.list_models():
+        log.info("%s weights were trained with QuickGELU: using %s", tag, quick)
+        model = quick
+    try:
+        with _without_waiting():
+            return _build(model, f"{model}/{tag}", open_clip.get_model_config(model), pretrained=tag, cache_dir=cache_dir)
+    except Exception as error:
+        raise LabError(
+            f"pretrained={tag}: could not get the weights of {model} ({_one_line(error)}); "
+            f"set pretrained to a local weights file, or use the lab's own conditioning.model=flower_clip"
+        ) from error
+
+
+def _build(source: str, name: str, config: dict[str, Any], cache_dir: str | None = None, **how: Any) -> Clip:
+    with quiet():
+        network = open_clip.create_model(source, cache_dir=cache_dir, require_pretrained=True, **how)
+        return Clip(network, open_clip.get_tokenizer(source, cache_dir=cache_dir), name, config)
+
+
+def _has_quick_gelu(model: str) -> bool:
+    return bool(open_clip.get_model_config(model).get("quick_gelu"))
+
+
+def _tag_in_path(model: str, path: Path) -> str:
+    """The tag of this model that a file's path speaks of, or that is published under the file's name; "" if none."""
+    where = str(path.resolve()).lower().replace("-", "_")
+    tags = sorted(list_pretrained_tags_by_model(model), key=len)
+    published = [tag for tag in tags if Path(get_pretrained_cfg(model, tag).get("url") or "-").name == path.name]
+    return ([""] + published + [tag for tag in tags if tag in where])[-1]
+
+
+def _preprocessing_for(model: str, path: Path, tag: str) -> dict[str, Any]:
+    """What the weights in a file expect of images: as the config beside it says, or their tag, or all tags alike."""
+    config = path.parent / CONFIG
+    if config.is_file():
+        beside: dict[str, Any] = json.loads(config.read_text()).get("preprocess_cfg", {})
+        return beside
+    keys = ("mean", "std", "interpolation", "resize_mode")
+    tags = [tag] if tag else list_pretrained_tags_by_model(model)
+    known = [{key: get_pretrained_cfg(model, t)[key] for key in keys} for t in tags]
+    if known and all(how == known[0] for how in known):
+        return known[0]
+    log.warning("%s: nothing tells its preprocessing, taking open_clip's default; put its %s beside it", path, CONFIG)
+    return {}
+
+
+@contextmanager
+def _without_waiting() -> Iterator[None]:
+    """Let the hub's client look into its cache at once where there is no network; it would retry for a minute."""
+    before = hub.HF_HUB_OFFLINE
+    hub.HF_HUB_OFFLINE = before or not _answers(hub.ENDPOINT)
+    try:
+        yield
+    finally:
+        hub.HF_HUB_OFFLINE = before
+
+
+def _answers(url: str) -> bool:
+    """Whether a server can be reached within five seconds; a refusal or an unknown certificate is an answer too."""
+    try:
+        urllib.request.urlopen(urllib.request.Request(url, method="HEAD"), timeout=5).close()
+    except urllib.error.HTTPError:
+        return True
+    except urllib.error.URLError as error:
+        return isinstance(error.reason, ssl.SSLError)
+    except OSError:
+        return False
+    return True
+
+
+def _nearest(name: str, names: list[str]) -> str:
+    """The end of a message: what may have been meant."""
+    close = get_close_matches(name, names, n=3, cutoff=0.4) or names[:3]
+    return f"; nearest: {', '.join(close)}" if close else ""
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())[:200]

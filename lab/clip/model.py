@@ -1,0 +1,77 @@
+"""A frozen open_clip model behind two verbs: images to vectors, sentences to vectors."""
+
+import hashlib
+from collections.abc import Callable, Sequence
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import normalize
+from torchvision.transforms.v2 import InterpolationMode
+from torchvision.transforms.v2 import functional as transforms
+
+Tokenizer = Callable[[list[str]], Tensor]
+
+
+class Clip:
+    """Any open_clip model, frozen, in eval mode, taking the lab's images and plain sentences.
+
+    name     architecture and where its weights come from
+    config   open_clip's description of the architecture, from which it can be built again
+    """
+
+    def __init__(self, model: nn.Module, tokenizer: Tokenizer, name: str, config: dict[str, Any]) -> None:
+        self.model = model.eval().requires_grad_(False)
+        self.tokenizer, self.name, self.config = tokenizer, name, config
+        self.preprocess: dict[str, Any] = dict(model.visual.preprocess_cfg)  # type: ignore[union-attr, arg-type]
+        size = self.preprocess["size"]
+        self.image_size: int = size if isinstance(size, int) else size[0]
+        self.dim = self.encode_text([""]).shape[1]
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are, and the vectors that come out."""
+        return next(self.model.parameters()).device
+
+    @property
+    def preprocessing(self) -> str:
+        """What happens to images before they enter the network, in words."""
+        how = self.preprocess
+        mean, std = ([round(float(x), 6) for x in how[key]] for key in ("mean", "std"))
+        return f"{self.image_size} px, {how['interpolation']}, {how['resize_mode']}, mean {mean}, std {std}"
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """16 hex digits, SHA-256 of all weights."""
+        digest = hashlib.sha256()
+        for key, tensor in sorted(self.model.state_dict().items()):
+            digest.update(key.encode())
+            digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().data)
+        return digest.hexdigest()[:16]
+
+    def to(self, device: torch.device | str) -> "Clip":
+        """Move the weights."""
+        self.model.to(device)
+        return self
+
+    @torch.no_grad()
+    def encode_images(self, images: Tensor) -> Tensor:
+        """(B, 3, H, W) in [-1, 1], any size -> (B, dim) of unit norm, after the preprocessing of the weights."""
+        return normalize(self.model.encode_image(self._prepare(images.to(self.device))).float(), dim=1)  # type: ignore[operator]
+
+    @torch.no_grad()
+    def encode_text(self, prompts: Sequence[str]) -> Tensor:
+        """Sentences -> (B, dim) of unit norm; what exceeds the context length is cut off."""
+        tokens = self.tokenizer(list(prompts)).to(self.device)
+        return normalize(self.model.encode_text(tokens).float(), dim=1)  # type: ignore[operator]
+
+    def _prepare(self, images: Tensor) -> Tensor:
+        size = [self.image_size, self.image_size]
+        if list(images.shape[2:]) != size:
+            # "shortest" keeps the aspect ratio and crops the centre, "squash" does not.
+            target = size if self.preprocess["resize_mode"] == "squash" else size[:1]
+            mode = InterpolationMode(self.preprocess["interpolation"])
+            images = transforms.center_crop(transforms.resize(images, target, mode, antialias=True), size)
+            images = images.clamp(-1, 1)  # bicubic overshoots, bytes do not
+        return transforms.normalize((images + 1) / 2, self.preprocess["mean"], self.preprocess["std"])

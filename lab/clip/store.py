@@ -1,0 +1,54 @@
+"""Writing a `Clip` to a folder that `load_clip` reads, as does open_clip itself (`local-dir:`)."""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from safetensors.torch import save
+from torch import Tensor, nn
+
+from lab.clip.load import CONFIG
+from lab.clip.model import Clip
+from lab.errors import LabError
+
+WEIGHTS = "model.safetensors"
+
+
+def save_clip(directory: Path | str, clip: Clip, training: dict[str, Any]) -> Path:
+    """Write weights (half precision) and config, with what is known about the training; returns the folder.
+
+    Raises LabError naming the folder where it cannot be written.
+    """
+    directory = Path(directory)
+    note = {
+        "name": clip.name, "model_cfg": clip.config, "preprocess_cfg": clip.preprocess,
+        "preprocessing": clip.preprocessing, "training": training,
+    }
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        (directory / CONFIG).unlink(missing_ok=True)  # the folder counts as a model once it has this again
+        _replace(directory / WEIGHTS, save(halved(clip.model)))
+        _replace(directory / CONFIG, (json.dumps(note, indent=2) + "\n").encode())
+    except OSError as error:
+        raise LabError(f"{directory}: cannot write the CLIP model there ({error.strerror or error})") from error
+    return directory
+
+
+def halved(model: nn.Module) -> dict[str, Tensor]:
+    """The state of a model, matrices in half precision; vectors, scales and running statistics stay as they are."""
+    state = {key: tensor.detach().cpu().contiguous() for key, tensor in model.state_dict().items()}
+    return {key: t.half() if t.is_floating_point() and t.ndim > 1 else t.clone() for key, t in state.items()}
+
+
+def _replace(path: Path, content: bytes) -> None:
+    """Write a file whole or not at all."""
+    staged = path.with_name(f"{path.name}.{os.getpid()}.partial")
+    try:
+        with staged.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(staged, path)
+    finally:
+        staged.unlink(missing_ok=True)

@@ -1,0 +1,129 @@
+"""Training flower_clip: a small open_clip model from zero, on images and captions made from what is known of them."""
+
+import math
+from copy import deepcopy
+from pathlib import Path
+from typing import Any
+
+import open_clip
+import torch
+from torch import Tensor
+
+from lab.clip.augment import Augmentation
+from lab.clip.captions import CaptionMaker
+from lab.clip.load import OWN, quiet
+from lab.clip.loss import matching_loss, targets
+from lab.clip.model import Clip
+from lab.clip.retrieval import retrieval
+from lab.clip.store import halved, save_clip
+from lab.data import BatchStream, ImageSet
+from lab.errors import LabError
+from lab.seeding import derive, generator
+from lab.training.task import Task
+
+MAX_LOGIT_SCALE = math.log(100)  # Radford et al. 2021, section 2.5
+# The lab's images in [-1, 1] are what the network sees.
+PREPROCESS = {"mean": (0.5, 0.5, 0.5), "std": (0.5, 0.5, 0.5), "interpolation": "bicubic", "resize_mode": "shortest"}
+# Painted flowers must keep all their petals to be counted, and look the same from every side.
+PAINTED_AUGMENTATION = Augmentation(area=(0.9, 1.15), aspect=1.15, turn=180.0, light=0.1, erase=0.0)
+
+
+class FlowerClipTask(Task):
+    """Images and captions of the same flowers are drawn together, others apart.
+
+    batch_size     of all processes together
+    model          flower_clip | flower_clip_small
+    augmentation   None chooses by whether the set is painted
+    Raises LabError for a model that is not the lab's own.
+    """
+
+    name = "flower_clip"
+
+    def __init__(
+        self,
+        image_set: ImageSet,
+        held_out: ImageSet,
+        batch_size: int,
+        seed: int,
+        model: str = "flower_clip",
+        class_balanced: bool = False,
+        augmentation: Augmentation | None = None,
+    ) -> None:
+        super().__init__()
+        if model not in OWN:
+            raise LabError(f"clip_model={model}: the lab trains {' or '.join(OWN)}")
+        self.image_set, self.held_out, self.seed, self.architecture = image_set, held_out, seed, model
+        self.stream = BatchStream(image_set, batch_size, seed, class_balanced)
+        self.captions = CaptionMaker(image_set)
+        self.augmentation = augmentation or (PAINTED_AUGMENTATION if image_set.factors else Augmentation())
+        with torch.random.fork_rng(devices=[]), quiet():
+            torch.manual_seed(derive(seed, "flower_clip"))
+            self.network = open_clip.create_model(model, force_preprocess_cfg=PREPROCESS)
+        self.tokenizer = open_clip.get_tokenizer(model)
+        size = self.network.visual.image_size
+        self.image_size: int = size if isinstance(size, int) else size[0]
+
+    def inputs(self, step: int, rank: int = 0, world: int = 1) -> dict[str, Tensor]:
+        """images (b, 3, S, S), tokens (b, L), image_targets and text_targets (b, B): this rank's rows of B.
+
+        Raises LabError unless `world` divides the batch.
+        """
+        total = self.stream.batch_size
+        if total % world:
+            raise LabError(f"training.batch_size={total}: must be a multiple of the {world} processes")
+        rows = slice(rank * total // world, (rank + 1) * total // world)
+        indices = self.stream.indices(step)
+        captions = self.captions.draw(indices, generator(self.seed, "captions", step))
+        image_targets, text_targets = targets(self.captions.truth(indices, captions), rows)
+        draw = generator(self.seed, "views", step)
+        return {
+            "images": self.augmentation(self.image_set.pixels[indices], self.image_size, draw, rows),
+            "tokens": self.tokenizer(list(captions.texts[rows])),
+            "image_targets": image_targets,
+            "text_targets": text_targets,
+        }
+
+    def forward(  # type: ignore[override]
+        self, images: Tensor, tokens: Tensor, image_targets: Tensor, text_targets: Tensor
+    ) -> dict[str, Tensor]:
+        """{"loss": (b,), "batch_top1": (b,) whether the nearest caption is true, "logit_scale": ()}."""
+        image_vectors = self.network.encode_image(images, normalize=True)
+        text_vectors = self.network.encode_text(tokens, normalize=True)
+        scale = self.network.logit_scale.clamp(max=MAX_LOGIT_SCALE).exp()
+        with torch.autocast(images.device.type, enabled=False):  # logits reach 100, too much for bf16
+            loss, logits = matching_loss(
+                image_vectors.float(), text_vectors.float(), scale.float(), image_targets, text_targets
+            )
+        hits = image_targets.gather(1, logits.argmax(dim=1, keepdim=True)) > 0
+        return {"loss": loss, "batch_top1": hits.float(), "logit_scale": scale}
+
+    def epoch(self, step: int) -> float:
+        return self.stream.epoch(step)
+
+    def culprits(self, step: int) -> list[int]:
+        indices: list[int] = self.stream.indices(step).tolist()
+        return indices
+
+    def preview(self, folder: Path, step: int) -> dict[str, float]:
+        """Held-out retrieval; nothing is written."""
+        return retrieval(self.clip(), self.held_out)
+
+    def clip(self) -> Clip:
+        """A frozen copy of the model as it would be stored, in half precision."""
+        network = deepcopy(self.network)
+        network.load_state_dict(halved(network))
+        config: dict[str, Any] = open_clip.get_model_config(self.architecture)
+        return Clip(network, self.tokenizer, self.architecture, config)
+
+    def export(self, directory: Path | str) -> Path:
+        """Store the model for `load_clip`, with its retrieval figures and what it was trained on.
+
+        Raises LabError where the folder cannot be written.
+        """
+        clip = self.clip()
+        return save_clip(directory, clip, {
+            "image_set": self.image_set.name, "image_set_fingerprint": self.image_set.fingerprint,
+            "held_out_fingerprint": self.held_out.fingerprint, "held_out_images": len(self.held_out),
+            "retrieval": retrieval(clip, self.held_out), "seed": self.seed,
+        })
+

@@ -1,0 +1,7 @@
+"""What a picture is asked to be: nothing, a class, or a CLIP vector. One protocol, one config group."""
+
+from lab.conditioning.base import Condition, Conditioner, Unconditional
+from lab.conditioning.classes import ClassEmbedding
+from lab.conditioning.clip import ClipVector
+
+__all__ = ["ClassEmbedding", "ClipVector", "Condition", "Conditioner", "Unconditional"]

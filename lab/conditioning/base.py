@@ -1,0 +1,104 @@
+"""The protocol of conditioners, and the empty one."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image
+from torch import Tensor, nn
+
+from lab.data import Batch, ImageSet
+from lab.errors import LabError
+
+
+@dataclass(frozen=True)
+class Condition:
+    """What the network is told, one row a sample."""
+
+    vector: Tensor  # (B, D)
+    tokens: Tensor | None = None  # (B, L, D), for cross-attention
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a person asks for, before it is a tensor; exactly one of the three is given, or none of them."""
+
+    prompts: Sequence[str] | None = None
+    classes: Sequence[str | int] | None = None
+    images: Sequence[str | Path | Image.Image] | None = None
+
+    def __post_init__(self) -> None:
+        given = [key for key in ("prompts", "classes", "images") if getattr(self, key) is not None]
+        if len(given) > 1:
+            raise LabError(f"{' and '.join(given)} are given together: use one of them")
+        for key in given:
+            asked = getattr(self, key)
+            if isinstance(asked, str | int | Path | Image.Image):
+                raise LabError(f"{key}={asked}: give a list, {key}=[...]")
+            if not len(asked):
+                raise LabError(f"{key}=[]: name at least one")
+        for prompt in self.prompts or ():
+            if not isinstance(prompt, str):
+                raise LabError(f"prompts=[{prompt}]: a prompt is a text; numbers go into classes=[...]")
+
+    @property
+    def labels(self) -> list[str]:
+        """A caption for each asked sample."""
+        asked: Sequence[Any] = self.prompts or self.classes or [getattr(i, "filename", i) for i in self.images or ()]
+        return [Path(a).name if isinstance(a, Path) else str(a) for a in asked]
+
+
+class Conditioner(nn.Module):
+    """Turns labels, prompts or images into a `Condition`; owns the null condition and its dropout rate.
+
+    dim       width of `Condition.vector`
+    dropout   share of training samples whose condition is replaced by the null (Ho & Salimans 2021)
+    """
+
+    def __init__(self, dim: int, dropout: float) -> None:
+        super().__init__()
+        if not 0 <= dropout <= 1:
+            raise LabError(f"conditioning.dropout={dropout}: use a share from 0 to 1")
+        self.dim, self.dropout = dim, dropout
+
+    def prepare(self, images: ImageSet, cache_dir: str) -> dict[str, Any]:
+        """Fit to the training set before training; returns what the run's config must record to be rebuilt."""
+        return {}
+
+    def training_inputs(self, batch: Batch) -> Tensor:
+        """What `forward` takes, for a batch of the prepared set: (B, ...)."""
+        raise NotImplementedError
+
+    def inputs(self, request: Request) -> Tensor:
+        """What `forward` takes, for a person's request; LabError where this kind of run cannot serve it."""
+        raise NotImplementedError
+
+    def forward(self, inputs: Tensor, drop: Tensor | None = None) -> Condition:
+        """inputs (B, ...), drop (B,) bool: rows that get the null condition."""
+        raise NotImplementedError
+
+    def null(self, inputs: Tensor) -> Condition:
+        """The null condition for as many samples as inputs has rows."""
+        everything = torch.ones(len(inputs), dtype=torch.bool, device=inputs.device)
+        condition: Condition = self(inputs, everything)
+        return condition
+
+
+class Unconditional(Conditioner):
+    """No condition at all: the network is told the time step only."""
+
+    def __init__(self) -> None:
+        super().__init__(dim=0, dropout=0.0)
+
+    def training_inputs(self, batch: Batch) -> Tensor:
+        return torch.zeros(len(batch.labels), 0)
+
+    def inputs(self, request: Request) -> Tensor:
+        if request.labels:
+            raise LabError("this run is unconditional: ask for count=N samples, without classes, prompts or images")
+        return torch.zeros(1, 0)
+
+    def forward(self, inputs: Tensor, drop: Tensor | None = None) -> Condition:
+        return Condition(inputs)

@@ -1,0 +1,121 @@
+"""CLIP vectors as conditions: image vectors in training, text or image vectors when sampling."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import normalize
+from torchvision.transforms.v2.functional import center_crop, pil_to_tensor
+
+from lab.clip import Clip, clip_vectors, load_clip, vector_stats
+from lab.conditioning.base import Condition, Conditioner, Request
+from lab.conditioning.classes import class_index
+from lab.data import Batch, ImageSet, open_image
+from lab.errors import LabError
+
+CLASS_PROMPT = "a photo of a {name}, a type of flower"
+
+
+def _mean_view(vectors: Tensor) -> Tensor:
+    """(B, V, dim) to (B, dim) of unit norm: a picture and its mirror image are one condition."""
+    return normalize(vectors.mean(dim=1), dim=1)
+
+
+class ClipVector(Conditioner):
+    """Unit-norm CLIP vectors, standardised over the training set, or a learned null vector.
+
+    model, pretrained   as `lab.clip.load_clip` takes them: a hub tag, a weights file, or a flower_clip folder
+    modality_shift      move text vectors by the difference of the set's mean image and mean caption vector
+                        (Liang et al. 2022, "Mind the gap"), since the network has seen image vectors only
+    dim, fingerprint, class_names   filled in by training and kept in the run's config
+    """
+
+    mean: Tensor
+    std: Tensor
+    text_mean: Tensor
+
+    def __init__(
+        self,
+        model: str = "flower_clip",
+        pretrained: str = "flower_clip",
+        dropout: float = 0.1,
+        modality_shift: bool = True,
+        dim: int = 0,
+        fingerprint: str | None = None,
+        class_names: Sequence[str] = (),
+    ) -> None:
+        super().__init__(dim, dropout)
+        self.model, self.pretrained, self.modality_shift = model, pretrained, modality_shift
+        self.fingerprint, self.class_names = fingerprint, tuple(class_names)
+        self._clip: Clip | None = None
+        self._vectors: Tensor | None = None  # (N, dim), of the prepared set
+        self._allocate(dim)
+
+    def _allocate(self, dim: int) -> None:
+        self.null_vector = nn.Parameter(torch.zeros(dim))
+        for name, value in (("mean", torch.zeros(dim)), ("std", torch.ones(())), ("text_mean", torch.zeros(dim))):
+            self.register_buffer(name, value)
+
+    @property
+    def clip(self) -> Clip:
+        """The CLIP model, loaded when first asked for; LabError when it is not the one the run was trained with."""
+        if self._clip is None:
+            clip = load_clip(self.model, self.pretrained)
+            if self.fingerprint not in (None, clip.fingerprint):
+                raise LabError(
+                    f"conditioning.pretrained={self.pretrained}: weights {clip.fingerprint}, but the run was trained "
+                    f"with {self.fingerprint}; point it at the CLIP that the run used"
+                )
+            self._clip = clip
+        return self._clip
+
+    def prepare(self, images: ImageSet, cache_dir: str) -> dict[str, Any]:
+        """Encode the whole set once (cached on disk) and take its statistics."""
+        self._vectors = _mean_view(clip_vectors(self.clip, images, cache_dir))
+        stats = vector_stats(self.clip, images, self._vectors[:, None])
+        self.dim, self.fingerprint, self.class_names = self.clip.dim, self.clip.fingerprint, images.class_names
+        self._allocate(self.dim)
+        self.mean, self.std, self.text_mean = stats.mean, stats.std, stats.text_mean
+        return {
+            "dim": self.dim,
+            "fingerprint": self.fingerprint,
+            "class_names": list(images.class_names),
+        }
+
+    def training_inputs(self, batch: Batch) -> Tensor:
+        """(B, dim) of unit norm."""
+        if self._vectors is None:
+            raise ValueError("prepare(images) comes before training")
+        return self._vectors[batch.indices]
+
+    def inputs(self, request: Request) -> Tensor:
+        """(B, dim) vectors of prompts, of class names through a prompt, or of images."""
+        if request.images is not None:
+            return self._image_vectors(request.images)
+        if request.classes is not None:
+            names = [self.class_names[class_index(c, self.class_names)] for c in request.classes]
+            return self._text_vectors([CLASS_PROMPT.format(name=name) for name in names])
+        if request.prompts is None:
+            raise LabError("this run is CLIP-conditional: give prompts=[...], classes=[...] or images=[...]")
+        return self._text_vectors(list(request.prompts))
+
+    def _text_vectors(self, prompts: list[str]) -> Tensor:
+        vectors = self.clip.encode_text(prompts).cpu()
+        return vectors + (self.mean - self.text_mean).cpu() if self.modality_shift else vectors
+
+    def _image_vectors(self, images: Sequence[Any]) -> Tensor:
+        rows = []
+        for image in images:
+            picture = open_image(image) if isinstance(image, str | Path) else image.convert("RGB")
+            pixels = center_crop(pil_to_tensor(picture), [min(picture.size)])[None].float() / 127.5 - 1
+            rows.append(self.clip.encode_images(torch.cat([pixels, pixels.flip(-1)])).cpu())
+        return _mean_view(torch.stack(rows))
+
+    def forward(self, inputs: Tensor, drop: Tensor | None = None) -> Condition:
+        """inputs (B, dim) CLIP vectors -> vector (B, dim) of unit variance over the training set."""
+        vector = (inputs - self.mean) / self.std
+        if drop is not None:
+            vector = torch.where(drop[:, None], self.null_vector.to(vector), vector)
+        return Condition(vector)

@@ -1,0 +1,18 @@
+"""The mathematics: noise schedules, what a network predicts, guidance and samplers. No config, no files, no training."""
+
+from lab.diffusion.guidance import Guidance, rescaled
+from lab.diffusion.parameterization import Parameterization, Prediction
+from lab.diffusion.samplers import SAMPLERS, SamplerState, ddim, ddpm
+from lab.diffusion.schedule import NoiseSchedule
+
+__all__ = [
+    "SAMPLERS",
+    "Guidance",
+    "NoiseSchedule",
+    "Parameterization",
+    "Prediction",
+    "SamplerState",
+    "ddim",
+    "ddpm",
+    "rescaled",
+]

@@ -1,0 +1,193 @@
+"""A diffusion model as people use it: network, conditioner, autoencoder and formulas behind one `sample`."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from PIL import Image
+from torch import Tensor, nn
+
+from lab.autoencoders import Identity
+from lab.conditioning import Condition, Conditioner
+from lab.conditioning.base import Request
+from lab.diffusion import SAMPLERS, Guidance, Parameterization, Prediction, SamplerState
+from lab.diffusion.guidance import Knob
+from lab.diffusion.samplers import Denoiser
+from lab.errors import LabError
+from lab.networks import UNet
+from lab.render import to_pil
+from lab.seeding import noise
+
+
+@dataclass(frozen=True)
+class SamplingDefaults:
+    """What `sample` does where it is not told; a run keeps the values it was trained to be looked at with."""
+
+    sampler: str = "ddim"
+    num_inference_steps: int = 40
+    guidance_scale: float = 3.0
+    batch_size: int = 64
+
+
+class DiffusionModel(nn.Module):
+    """A conditional diffusion model in pixel or latent space.
+
+    image_size   sides of a sample in pixels unless another is asked for
+    provenance   where the weights come from (run, step, hash), for what is made with them
+    """
+
+    def __init__(
+        self,
+        network: UNet,
+        conditioner: Conditioner,
+        autoencoder: Identity,
+        parameterization: Parameterization,
+        image_size: int,
+        sampling: SamplingDefaults | None = None,
+    ) -> None:
+        super().__init__()
+        self.network, self.conditioner, self.autoencoder = network, conditioner, autoencoder
+        self.parameterization = parameterization
+        self.image_size = image_size
+        self.sampling = sampling or SamplingDefaults()
+        self.provenance: dict[str, Any] = {}
+
+    @property
+    def device(self) -> torch.device:
+        """Where the network's weights are."""
+        return next(self.network.parameters()).device
+
+    def denoiser(self, inputs: Tensor, guidance: Guidance) -> Denoiser:
+        """(x_t, t) -> Prediction under the condition that `inputs` (B, ...) describe.
+
+        Both branches of guidance are one network call. In pixel space predicted x0 is held in [-1, 1] and eps
+        re-derived from it (Ho et al. 2020's clipping, made consistent for deterministic samplers).
+        """
+        conditional, null = self.conditioner(inputs), self.conditioner.null(inputs)
+        both = Condition(torch.cat([conditional.vector, null.vector]))
+
+        def output(x: Tensor, t: Tensor) -> Tensor:
+            if not guidance.needs_unconditional:
+                return self._network(x, t, conditional)
+            if not guidance.needs_conditional:
+                return self._network(x, t, null)
+            c, u = self._network(torch.cat([x, x]), torch.cat([t, t]), both).chunk(2)
+            return guidance.combine(c, u)
+
+        @torch.no_grad()
+        def denoise(x: Tensor, t: Tensor) -> Prediction:
+            prediction = self.parameterization.predict(output(x, t), x, t)
+            if self.autoencoder.bounded:
+                prediction = self.parameterization.from_x0(prediction.x0.clamp(-1, 1), x, t)
+            return prediction
+
+        return denoise
+
+    def _network(self, x: Tensor, t: Tensor, condition: Condition) -> Tensor:
+        out: Tensor = self.network(x.contiguous(memory_format=torch.channels_last), t, condition)
+        return out.float()
+
+    def states(
+        self,
+        inputs: Tensor,
+        seed: int = 0,
+        indices: Sequence[int] | None = None,
+        guidance: Guidance | None = None,
+        sampler: str | None = None,
+        num_inference_steps: int | None = None,
+        size: tuple[int, int] | None = None,
+        eta: float | None = None,
+    ) -> Iterator[SamplerState]:
+        """Every state on the way from noise to latents, for condition inputs (B, ...).
+
+        indices: number of each sample, which with `seed` decides its noise; 0..B-1 by default.
+        Raises LabError for an unknown sampler, step count or size.
+        """
+        name = sampler or self.sampling.sampler
+        if name not in SAMPLERS:
+            raise LabError(f"sampler={name}: use one of {', '.join(SAMPLERS)}")
+        schedule = self.parameterization.schedule
+        timesteps = schedule.spaced(
+            self.sampling.num_inference_steps if num_inference_steps is None else num_inference_steps
+        )
+        height, width = self._latent_size(size or (self.image_size, self.image_size))
+        numbers = range(len(inputs)) if indices is None else indices
+        shape = (self.autoencoder.latent_channels, height, width)
+        inputs = inputs.to(self.device)
+        x = noise(shape, seed, numbers).to(self.device)
+
+        def step_noise(step: int) -> Tensor:
+            return noise(shape, seed, numbers, stream=f"step {step}").to(self.device)
+
+        self.eval()
+        denoise = self.denoiser(inputs, guidance or Guidance(self.sampling.guidance_scale))
+        options = {} if eta is None else {"eta": eta}
+        return SAMPLERS[name](denoise, x, schedule, timesteps, step_noise, **options)
+
+    def _latent_size(self, size: tuple[int, int]) -> tuple[int, int]:
+        factor = self.autoencoder.factor
+        if any(side % factor for side in size):
+            raise LabError(f"size {size[0]}x{size[1]}: the autoencoder takes multiples of {factor}")
+        height, width = size[0] // factor, size[1] // factor
+        self.network.check_size(height, width)
+        return height, width
+
+    @torch.inference_mode()
+    def sample(
+        self,
+        prompts: Sequence[str] | None = None,
+        *,
+        classes: Sequence[str | int] | None = None,
+        images: Sequence[str | Path | Image.Image] | None = None,
+        count: int = 1,
+        guidance_scale: Knob | None = None,
+        num_inference_steps: int | None = None,
+        sampler: str | None = None,
+        seed: int = 0,
+        height: int | None = None,
+        width: int | None = None,
+        eta: float | None = None,
+        batch_size: int | None = None,
+        output: Literal["pil", "tensor"] = "pil",
+        callback: Callable[[SamplerState], None] | None = None,
+    ) -> list[Image.Image] | Tensor:
+        """`count` samples for each prompt, class (name or number) or image; the first prompt's samples come first.
+
+        Sample i depends on (seed, i) and on what is asked for it, not on the others or on `batch_size`.
+        guidance_scale: a number, or a tensor with one value a sample.
+        Returns PIL images, or with output="tensor" (B, 3, H, W) float32 in [-1, 1] on the CPU.
+        Raises LabError when this kind of run cannot serve the request, or for sizes and steps it cannot have.
+        """
+        if count < 1:
+            raise LabError(f"count={count}: use at least 1")
+        asked = self.conditioner.inputs(Request(prompts, classes, images))
+        inputs = asked.repeat_interleave(count, dim=0)
+        scale = self.sampling.guidance_scale if guidance_scale is None else guidance_scale
+        scales = torch.as_tensor(scale, dtype=torch.float32).flatten()
+        if len(scales) not in (1, len(inputs)):
+            raise LabError(f"guidance_scale has {len(scales)} values for {len(inputs)} samples: give one, or one each")
+        scales = scales.expand(len(inputs))
+        at_a_time = self.sampling.batch_size if batch_size is None else batch_size
+        if at_a_time < 1:
+            raise LabError(f"batch_size={at_a_time}: use at least 1")
+        size = (self.image_size if height is None else height, self.image_size if width is None else width)
+        decoded = []
+        for chunk in torch.arange(len(inputs)).split(at_a_time):
+            states = self.states(
+                inputs[chunk],
+                seed,
+                chunk.tolist(),
+                Guidance(scales[chunk]),
+                sampler,
+                num_inference_steps,
+                size,
+                eta,
+            )
+            for state in states:
+                if callback is not None:
+                    callback(state)
+            decoded.append(self.autoencoder.decode(state.x_next).clamp(-1, 1).cpu())
+        samples = torch.cat(decoded)
+        return samples if output == "tensor" else to_pil(samples)

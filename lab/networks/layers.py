@@ -1,0 +1,110 @@
+"""The pieces of the UNet: time embedding, modulated residual block, linear and full attention."""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from lab.errors import LabError
+
+
+def zero_(module: nn.Module) -> nn.Module:
+    """The module with all parameters at zero: a residual branch that starts as the identity."""
+    for parameter in module.parameters():
+        nn.init.zeros_(parameter)
+    return module
+
+
+def norm(channels: int) -> nn.GroupNorm:
+    """GroupNorm with as many groups of at least 4 channels as divide the width, 32 at most."""
+    groups = next(g for g in range(min(32, max(1, channels // 4)), 0, -1) if channels % g == 0)
+    return nn.GroupNorm(groups, channels)
+
+
+def sinusoidal(t: Tensor, dim: int, max_period: float = 10_000.0) -> Tensor:
+    """Time steps (B,) to (B, dim): Vaswani et al. 2017, cosines then sines; dim even."""
+    half = dim // 2
+    frequencies = torch.exp(-math.log(max_period) * torch.arange(half, device=t.device) / half)
+    angles = t.float()[:, None] * frequencies[None]
+    return torch.cat([angles.cos(), angles.sin()], dim=1)
+
+
+class TimeEmbedding(nn.Module):
+    """t (B,) to (B, dim): sinusoids through a two-layer perceptron."""
+
+    def __init__(self, frequencies: int, dim: int) -> None:
+        super().__init__()
+        self.frequencies = frequencies
+        self.mlp = nn.Sequential(nn.Linear(frequencies, dim), nn.SiLU(), nn.Linear(dim, dim))
+
+    def forward(self, t: Tensor) -> Tensor:
+        weight = next(self.mlp.parameters())
+        out: Tensor = self.mlp(sinusoidal(t, self.frequencies).to(weight.dtype))
+        return out
+
+
+class ResidualBlock(nn.Module):
+    """Two 3x3 convolutions; the second norm is scaled and shifted by the embedding (Dhariwal & Nichol 2021, AdaGN)."""
+
+    def __init__(self, in_channels: int, out_channels: int, embedding_dim: int, dropout: float) -> None:
+        super().__init__()
+        self.norm1, self.conv1 = norm(in_channels), nn.Conv2d(in_channels, out_channels, 3, padding=1)
+        self.modulation = nn.Linear(embedding_dim, 2 * out_channels)
+        self.norm2 = norm(out_channels)
+        self.dropout = nn.Dropout(dropout)
+        self.conv2 = zero_(nn.Conv2d(out_channels, out_channels, 3, padding=1))
+        same = in_channels == out_channels
+        self.skip = nn.Identity() if same else nn.Conv2d(in_channels, out_channels, 1)
+
+    def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
+        """x (B, C_in, H, W), embedding (B, D) -> (B, C_out, H, W)."""
+        h = self.conv1(F.silu(self.norm1(x)))
+        scale, shift = self.modulation(embedding)[:, :, None, None].chunk(2, dim=1)
+        h = F.silu(self.norm2(h) * (1 + scale) + shift)
+        out: Tensor = self.skip(x) + self.conv2(self.dropout(h))
+        return out
+
+
+class _Attention(nn.Module):
+    """What both attentions share: norm, heads of q, k, v (B, h, d, N), zero-initialised output, residual."""
+
+    def __init__(self, channels: int, head_dim: int) -> None:
+        super().__init__()
+        self.heads = max(1, channels // head_dim)
+        if channels % self.heads:
+            raise LabError(f"model.head_dim={head_dim}: {channels} channels do not split into {self.heads} heads")
+        self.norm = norm(channels)
+        self.qkv = nn.Conv2d(channels, 3 * channels, 1, bias=False)
+        self.out = zero_(nn.Conv2d(channels, channels, 1))
+
+    def mix(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        raise NotImplementedError
+
+    def forward(self, x: Tensor) -> Tensor:
+        b, c, h, w = x.shape
+        qkv = self.qkv(self.norm(x)).reshape(b, 3, self.heads, c // self.heads, h * w)
+        mixed = self.mix(*qkv.unbind(1)).reshape(b, c, h, w)
+        out: Tensor = x + self.out(mixed)
+        return out
+
+
+class FullAttention(_Attention):
+    """Softmax attention between all places: O(N^2) in the number of places N."""
+
+    def mix(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        q, k, v = (a.transpose(2, 3) for a in (q, k, v))  # (B, h, N, d)
+        return F.scaled_dot_product_attention(q, k, v).transpose(2, 3)
+
+
+class LinearAttention(_Attention):
+    """Shen et al. 2018, "Efficient attention": softmax over channels of q and over places of k, O(N)."""
+
+    def mix(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        q = q.softmax(dim=2) * q.shape[2] ** -0.5
+        k = k.softmax(dim=3)
+        context = k @ v.transpose(2, 3)  # (B, h, d, d): what each key channel gathered
+        return context.transpose(2, 3) @ q
+
+
+ATTENTION: dict[str, type[_Attention]] = {"linear": LinearAttention, "full": FullAttention}

@@ -1,0 +1,133 @@
+"""The conditional UNet: pixels or latents in, a tensor of the same shape out."""
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from lab.conditioning.base import Condition
+from lab.errors import LabError
+from lab.networks.layers import ATTENTION, ResidualBlock, TimeEmbedding, norm, zero_
+
+
+class _Stage(nn.Module):
+    """A residual block and, where the resolution asks for it, attention."""
+
+    def __init__(self, block: ResidualBlock, attention: nn.Module) -> None:
+        super().__init__()
+        self.block, self.attention = block, attention
+
+    def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
+        out: Tensor = self.attention(self.block(x, embedding))
+        return out
+
+
+class UNet(nn.Module):
+    """Time- and condition-modulated UNet (Ho et al. 2020; Dhariwal & Nichol 2021) with a choice of attentions.
+
+    in_channels     channels of x: 3 pixels, or the latents'
+    sample_size     height and width the lists of resolutions refer to; other sizes run too (`factor` must divide)
+    condition_dim   width of `condition.vector`; 0 for none
+    patch_size      space-to-depth door: patch_size^2 as many channels at 1/patch_size of the resolution
+    channels, multipliers   width of each level, highest resolution first; each level halves the resolution
+    blocks          residual blocks a level on the way down, as many (with skips) on the way up
+    linear_attention, full_attention   resolutions (behind the door) at which blocks are followed by attention
+
+    Raises LabError when a size does not divide, or a resolution is listed that no level has.
+    """
+
+    def __init__(
+        self,
+        in_channels: int = 3,
+        sample_size: int = 64,
+        condition_dim: int = 0,
+        patch_size: int = 1,
+        channels: int = 96,
+        multipliers: Sequence[int] = (1, 2, 2),
+        blocks: int = 2,
+        linear_attention: Sequence[int] = (16,),
+        full_attention: Sequence[int] = (8, 4),
+        head_dim: int = 32,
+        embedding_dim: int | None = None,
+        dropout: float = 0.1,
+    ) -> None:
+        super().__init__()
+        self.in_channels, self.sample_size, self.patch_size = in_channels, sample_size, patch_size
+        self.condition_dim = condition_dim
+        self.factor = patch_size * 2 ** (len(multipliers) - 1)
+        self.check_size(sample_size, sample_size)
+        if channels % 2:
+            raise LabError(f"model.channels={channels}: use an even number")  # as many sines as cosines
+        widths = [channels * m for m in multipliers]
+        resolutions = [sample_size // patch_size // 2**level for level in range(len(widths))]
+        kinds = self._attention_kinds(resolutions, linear_attention, full_attention)
+        dim = embedding_dim or 4 * channels
+
+        def stage(c_in: int, c_out: int, level: int) -> _Stage:
+            kind = kinds[level]
+            attention = ATTENTION[kind](c_out, head_dim) if kind else nn.Identity()
+            return _Stage(ResidualBlock(c_in, c_out, dim, dropout), attention)
+
+        self.time = TimeEmbedding(channels, dim)
+        self.condition = nn.Linear(condition_dim, dim) if condition_dim else None
+        door = in_channels * patch_size**2
+        self.stem = nn.Conv2d(door, widths[0], 3, padding=1)
+        self.down, self.up = nn.ModuleList(), nn.ModuleList()
+        self.shrink, self.grow = nn.ModuleList(), nn.ModuleList()
+        width = widths[0]
+        for level, w in enumerate(widths):
+            self.down.append(nn.ModuleList(stage(width if i == 0 else w, w, level) for i in range(blocks)))
+            last = level == len(widths) - 1
+            self.shrink.append(nn.Identity() if last else nn.Conv2d(w, w, 3, stride=2, padding=1))
+            width = w
+        self.middle = nn.ModuleList(stage(width, width, len(widths) - 1) for _ in range(2))
+        for level, w in reversed(list(enumerate(widths))):
+            self.up.append(nn.ModuleList(stage((width if i == 0 else w) + w, w, level) for i in range(blocks)))
+            self.grow.append(nn.Identity() if level == 0 else nn.Conv2d(w, w, 3, padding=1))
+            width = w
+        self.head = nn.Sequential(norm(width), nn.SiLU(), zero_(nn.Conv2d(width, door, 3, padding=1)))
+
+    @staticmethod
+    def _attention_kinds(
+        resolutions: list[int], linear: Sequence[int], full: Sequence[int]
+    ) -> list[str | None]:
+        for key, chosen in (("linear_attention", linear), ("full_attention", full)):
+            for resolution in chosen:
+                if resolution not in resolutions:
+                    raise LabError(f"model.{key}={list(chosen)}: no level has {resolution}, they have {resolutions}")
+        return ["full" if r in full else "linear" if r in linear else None for r in resolutions]
+
+    def check_size(self, height: int, width: int) -> None:
+        """LabError unless both sides are multiples of what the door and the levels divide by."""
+        if height < 1 or width < 1 or height % self.factor or width % self.factor:
+            raise LabError(f"size {height}x{width}: the network takes multiples of {self.factor} (patch_size x 2 a level)")
+
+    def forward(self, x: Tensor, t: Tensor, condition: Condition | None = None) -> Tensor:
+        """x (B, C, H, W), t (B,) time steps, condition.vector (B, condition_dim) -> (B, C, H, W)."""
+        embedding = self._embed(t, condition)
+        h = F.pixel_unshuffle(x, self.patch_size) if self.patch_size > 1 else x
+        h = self.stem(h)
+        skips: list[Tensor] = []
+        for stages, shrink in zip(self.down, self.shrink, strict=True):
+            for stage in stages:  # type: ignore[attr-defined]
+                h = stage(h, embedding)
+                skips.append(h)
+            h = shrink(h)
+        for stage in self.middle:
+            h = stage(h, embedding)
+        for stages, grow in zip(self.up, self.grow, strict=True):
+            for stage in stages:  # type: ignore[attr-defined]
+                h = stage(torch.cat([h, skips.pop()], dim=1), embedding)
+            if not isinstance(grow, nn.Identity):
+                h = grow(F.interpolate(h, scale_factor=2.0, mode="nearest"))
+        out: Tensor = self.head(h)
+        return F.pixel_shuffle(out, self.patch_size) if self.patch_size > 1 else out
+
+    def _embed(self, t: Tensor, condition: Condition | None) -> Tensor:
+        embedding: Tensor = self.time(t)
+        if self.condition is not None:
+            if condition is None:
+                raise ValueError("this network was built with condition_dim > 0: give it a Condition")
+            embedding = embedding + self.condition(condition.vector)
+        return F.silu(embedding)

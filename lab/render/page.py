@@ -1,0 +1,159 @@
+"""One HTML file with everything in it: needs no network, reads well on a phone and in the dark."""
+
+import base64
+import io
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from html import escape
+from importlib.resources import files
+from pathlib import Path
+from string import Template
+
+from PIL import Image, UnidentifiedImageError
+
+from lab.errors import LabError
+from lab.render.provenance import write_whole
+
+MIME = {"PNG": "image/png", "JPEG": "image/jpeg", "GIF": "image/gif", "WEBP": "image/webp"}
+MEDIUM, WIDE = 480, 1100  # px: from here on a picture is shrunk on a phone, on a desk, and can be zoomed
+NARROWEST = 160  # px: room for the caption of a small picture, and two of them beside each other on a phone
+
+Cell = str | int | float | bool | None
+
+
+@dataclass(frozen=True)
+class Section:
+    """One heading of a page with what stands under it, in this order: text, images, table, command."""
+
+    title: str
+    text: str = ""  # plain; a blank line starts a paragraph
+    images: Sequence[tuple[Image.Image | str | Path, str]] = ()  # (picture or its file, caption and alt text)
+    table: Sequence[Mapping[str, Cell]] = ()  # one mapping a row; columns in order of first appearance
+    command: str = ""  # what a reader types to make this section again
+
+
+def page(path: str | Path, title: str, sections: Sequence[Section], lead: str = "") -> None:
+    """Write a self-contained page; `lead` is plain text under the title.
+
+    Raises:
+        LabError: a picture's file is missing or no picture, or the page cannot be written.
+    """
+    ids = _ids(sections)
+    template = Template(files("lab.render").joinpath("page.html").read_text(encoding="utf-8"))
+    html = template.substitute(
+        title=escape(title),
+        lead=_paragraphs(lead),
+        contents=_contents(sections, ids),
+        sections="\n".join(map(_section, sections, ids)),
+    )
+    write_whole(Path(path), lambda staged: staged.write_text(html, encoding="utf-8"))
+
+
+def _ids(sections: Sequence[Section]) -> list[str]:
+    """Readable anchors, numbered so that equal titles stay apart."""
+    slugs = (re.sub(r"[^a-z0-9]+", "-", section.title.lower()).strip("-") for section in sections)
+    return [f"{number}-{slug}".rstrip("-") for number, slug in enumerate(slugs, start=1)]
+
+
+def _contents(sections: Sequence[Section], ids: Sequence[str]) -> str:
+    if len(sections) < 2:
+        return ""
+    pairs = zip(sections, ids, strict=True)
+    links = "".join(f'<li><a href="#{anchor}">{escape(section.title)}</a></li>' for section, anchor in pairs)
+    return f'<nav aria-label="Sections"><ol>{links}</ol></nav>'
+
+
+def _section(section: Section, anchor: str) -> str:
+    figures = "\n".join(_figure(image, caption, section.title) for image, caption in section.images)
+    parts = [
+        f'<section id="{anchor}" aria-labelledby="{anchor}-title">',
+        f'<h2 id="{anchor}-title">{escape(section.title)}</h2>',
+        _paragraphs(section.text),
+        f'<div class="figures">\n{figures}\n</div>' if figures else "",
+        _table(section.table, section.title) if section.table else "",
+        _command(section.command) if section.command else "",
+        "</section>",
+    ]
+    return "\n".join(part for part in parts if part)
+
+
+def _paragraphs(text: str) -> str:
+    paragraphs = (" ".join(part.split()) for part in re.split(r"\n\s*\n", text))
+    return "\n".join(f"<p>{escape(paragraph)}</p>" for paragraph in paragraphs if paragraph)
+
+
+def _figure(image: Image.Image | str | Path, caption: str, title: str) -> str:
+    """A picture at its own size or, where the screen is narrower, shrunk with a box to see it whole."""
+    data, mime, (width, height) = _encode(image)
+    name = escape(caption or title)
+    source = f"data:{mime};base64,{base64.b64encode(data).decode()}"
+    scrolls = f' tabindex="0" role="group" aria-label="{name}"' if width > MEDIUM else ""
+    parts = [
+        f'<figure style="--width: {max(width, NARROWEST)}px">',
+        f'<div class="frame"{scrolls}>',
+        f'<img src="{source}" width="{width}" height="{height}" alt="{name}"></div>',
+        _zoom(width, name) if width > MEDIUM else "",
+        f"<figcaption>{escape(caption)}</figcaption>" if caption else "",
+        "</figure>",
+    ]
+    return "\n".join(part for part in parts if part)
+
+
+def _zoom(width: int, name: str) -> str:
+    kind = "wide" if width > WIDE else "medium"
+    box = f'<input type="checkbox" aria-label="Full size: {name}">'
+    return f'<label class="zoom {kind}">{box} Full size</label>'
+
+
+def _encode(image: Image.Image | str | Path) -> tuple[bytes, str, tuple[int, int]]:
+    """Bytes, media type and (width, height) in px; a file's bytes go in as they are."""
+    if isinstance(image, Image.Image):
+        buffer = io.BytesIO()
+        image.save(buffer, format="png", optimize=True)
+        return buffer.getvalue(), MIME["PNG"], image.size
+    try:
+        data = Path(image).read_bytes()
+        with Image.open(io.BytesIO(data)) as opened:
+            return data, MIME[opened.format or ""], opened.size
+    except UnidentifiedImageError as error:
+        raise LabError(f"{image}: not a picture that a page can show") from error
+    except KeyError as error:
+        raise LabError(f"{image}: a page shows {', '.join(MIME)}, not {error.args[0]}") from error
+    except OSError as error:
+        raise LabError(f"{image}: cannot be read ({error.strerror or error})") from error
+
+
+def _table(rows: Sequence[Mapping[str, Cell]], title: str) -> str:
+    names = dict.fromkeys(name for row in rows for name in row)
+    columns = {name: _align([row.get(name) for row in rows]) for name in names}
+    head = "".join(f'<th scope="col"{align}>{escape(name)}</th>' for name, align in columns.items())
+    return (
+        f'<div class="scroll" tabindex="0" role="group" aria-label="Table: {escape(title)}">\n<table>\n'
+        f"<thead><tr>{head}</tr></thead>\n<tbody>\n{''.join(_row(row, columns) for row in rows)}</tbody>\n"
+        "</table>\n</div>"
+    )
+
+
+def _row(row: Mapping[str, Cell], columns: Mapping[str, str]) -> str:
+    cells = (f"<td{align}>{escape(_text(row.get(name)))}</td>" for name, align in columns.items())
+    return f"<tr>{''.join(cells)}</tr>\n"
+
+
+def _command(command: str) -> str:
+    return f'<p class="label">Made by</p>\n<pre tabindex="0"><code>{escape(command)}</code></pre>'
+
+
+def _align(values: Sequence[Cell]) -> str:
+    """Numbers stand at the right; a column with any text in it at the left, as True and False do."""
+    texts = [value for value in values if isinstance(value, str | bool)]
+    return "" if texts else ' class="number"'
+
+
+def _text(value: Cell) -> str:
+    """Four digits are enough to compare: 207.34 -> 207.3, 12345.6 -> 12,346, 1020 -> 1020."""
+    if value is None:
+        return "–"
+    if isinstance(value, str | bool):
+        return str(value)
+    return f"{value:,.0f}" if abs(value) >= 10_000 else f"{value:.4g}"

@@ -1,0 +1,117 @@
+"""Runs on disk: a folder with config.yaml, log.csv, samples/ and checkpoints/, and how to get a model from it."""
+
+import contextlib
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from omegaconf import DictConfig, OmegaConf
+
+from lab import checkpoint
+from lab.conditioning import ClipVector
+from lab.config import build, check_keys
+from lab.errors import LabError
+from lab.model import DiffusionModel
+from lab.render.provenance import write_whole
+
+CONFIG = "config.yaml"
+OWN_CLIP = "clip"  # folder of a run that holds the CLIP it was trained with
+REFERENCE = Path(__file__).resolve().parent.parent / "results" / "reference"
+
+# What may change when a run is continued: how long, how it is looked at, where files lie; and what training fills in.
+FREE = {
+    *(f"training.{key}" for key in ("steps", "log_every", "preview_every", "save_every", "keep", "precision", "compile")),
+    *(f"preview.{key}" for key in ("classes", "prompts", "count")),
+    *(f"sampling.{key}" for key in ("sampler", "num_inference_steps", "guidance_scale", "batch_size")),
+    *(f"data.{key}" for key in ("root", "cache_dir", "workers", "download")),
+    *(f"conditioning.{key}" for key in ("dim", "fingerprint", "class_names")),
+}
+
+
+def build_model(cfg: DictConfig, empty: bool = False) -> DiffusionModel:
+    """A model with fresh weights, from a resolved config (conditioning's dim and names filled in).
+
+    empty: weights without memory, to be loaded, or to see whether the network can be built.
+    """
+    with torch.device("meta") if empty else contextlib.nullcontext():
+        autoencoder, conditioner = build(cfg.autoencoder), build(cfg.conditioning)
+        network = build(
+            cfg.model,
+            in_channels=autoencoder.latent_channels,
+            sample_size=cfg.data.image_size // autoencoder.factor,
+            condition_dim=conditioner.dim,
+        )
+    return DiffusionModel(
+        network, conditioner, autoencoder, build(cfg.diffusion), cfg.data.image_size, build(cfg.sampling)
+    )
+
+
+def read_config(run: str | Path) -> DictConfig:
+    """The resolved config of a run; LabError where the folder is no run."""
+    path = Path(run) / CONFIG
+    if not path.is_file():
+        raise LabError(f"run={run}: no {CONFIG} there; name a folder that python -m lab.train wrote, e.g. results/class_cond")
+    cfg = OmegaConf.load(path)
+    assert isinstance(cfg, DictConfig)
+    return cfg
+
+
+def load(run: str | Path, device: str | None = None, weights: str = "weights") -> DiffusionModel:
+    """The model of a run, ready to sample: `lab.load("results/class_cond").sample(classes=["rose"])`.
+
+    weights: "weights" are the averaged ones, "raw" the trained ones. device: CUDA where there is one.
+    Raises LabError for a folder that is no run of a diffusion model or has no sound checkpoint.
+    """
+    cfg = read_config(run)
+    if cfg.task != "diffusion":
+        raise LabError(f"run={run}: it trained task={cfg.task}, and samples come from a diffusion run")
+    check_keys(cfg, "train")
+    found = checkpoint.latest(Path(run) / "checkpoints")
+    if found is None:
+        raise LabError(f"run={run}: no checkpoint in {Path(run) / 'checkpoints'} yet; train it first")
+    model = build_model(cfg, empty=True)
+    tensors = found.tensors(weights)
+    model.load_state_dict({key.removeprefix("model."): value for key, value in tensors.items()}, assign=True)
+    if isinstance(model.conditioner, ClipVector) and (Path(run) / OWN_CLIP).is_dir():
+        model.conditioner.pretrained = str(Path(run) / OWN_CLIP)
+    model.provenance = {"run": str(run), "step": found.step, "weights_sha256": found.fingerprint(weights)}
+    chosen = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    model.to(chosen, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return model.eval()
+
+
+def clip_trained_on(folder: Path) -> str | None:
+    """Name of the set that the flower_clip in `folder` was trained on; None where there is none."""
+    note = folder / "open_clip_config.json"
+    if not note.is_file():
+        return None
+    name: str | None = json.loads(note.read_text()).get("training", {}).get("image_set")
+    return name
+
+
+def refuse_changes(cfg: DictConfig, run_dir: Path) -> None:
+    """LabError naming the first setting in which `cfg` differs from the run that `run_dir` already holds."""
+    path = run_dir / CONFIG
+    if not path.is_file():
+        return
+    old, new = (OmegaConf.to_container(c, resolve=True) for c in (OmegaConf.load(path), cfg))
+    for key, was, now in _differences(old, new):
+        if key not in FREE:
+            raise LabError(
+                f"{key}={now}: the run in {run_dir} was started with {was}; "
+                f"use that to go on with it, or another hydra.run.dir"
+            )
+
+
+def write_config(cfg: DictConfig, run_dir: Path) -> None:
+    """Write the run's resolved configuration, from which `load` builds its model."""
+    text = OmegaConf.to_yaml(cfg, resolve=True)
+    write_whole(run_dir / CONFIG, lambda staged: staged.write_text(text))
+
+
+def _differences(old: Any, new: Any, path: str = "") -> list[tuple[str, Any, Any]]:
+    if isinstance(old, dict) and isinstance(new, dict):
+        keys = sorted(set(old) | set(new))
+        return [d for key in keys for d in _differences(old.get(key), new.get(key), f"{path}.{key}".lstrip("."))]
+    return [] if old == new else [(path, old, new)]

@@ -1,0 +1,59 @@
+"""python -m lab.sample run=results/class_cond classes='[rose]': pictures and a captioned grid from a trained run."""
+
+import logging
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from omegaconf import DictConfig, OmegaConf
+from PIL import Image
+
+import lab
+from lab.cli import entry_point, log_to_terminal
+from lab.render import grid, save_image
+from lab.runs import read_config
+
+logger = logging.getLogger(__name__)
+
+
+def file_name(number: int, caption: str, seed: int) -> str:
+    """E.g. 0003_a-red-flower_seed0.png: sorts in the order of the request and says what it shows."""
+    words = re.sub(r"[^a-z0-9]+", "-", caption.lower()).strip("-")[:40].rstrip("-")
+    return "_".join(part for part in (f"{number:04d}", words, f"seed{seed}.png") if part)
+
+
+def write_samples(samples: Sequence[Image.Image], captions: list[str], cfg: DictConfig, facts: dict[str, object]) -> Path:
+    """Each sample as a PNG and all as grid.png, each with its provenance; returns the grid's path."""
+    folder = Path(cfg.out) if cfg.out is not None else Path(cfg.run) / "generated"
+    for number, (sample, caption) in enumerate(zip(samples, captions, strict=True)):
+        about = {**facts, "caption": caption, "number": number}
+        save_image(sample, folder / file_name(number, caption, cfg.seed), about)
+    path = folder / "grid.png"
+    columns = cfg.count if 1 < cfg.count <= 12 else None
+    save_image(grid(samples, captions=captions if any(captions) else None, columns=columns), path, facts)
+    return path
+
+
+def check_run(cfg: DictConfig) -> None:
+    """LabError unless `run` is given and is a run."""
+    if cfg.run is None:
+        raise lab.LabError("run=...: name a folder that python -m lab.train wrote, e.g. run=results/class_cond")
+    read_config(cfg.run)
+
+
+@entry_point("sample", check_run)
+def main(cfg: DictConfig) -> None:
+    log_to_terminal()
+    model = lab.load(cfg.run, cfg.device, cfg.weights)
+    asked = {key: None if cfg[key] is None else list(cfg[key]) for key in ("prompts", "classes", "images")}
+    keys = ("num_inference_steps", "guidance_scale", "sampler", "eta", "height", "width", "batch_size")
+    settings = {key: cfg[key] for key in keys}
+    samples = model.sample(**asked, **settings, count=cfg.count, seed=cfg.seed)
+    given = next((names for names in asked.values() if names), [""])
+    captions = [Path(str(name)).name if asked["images"] else str(name) for name in given for _ in range(cfg.count)]
+    facts = {**model.provenance, "seed": cfg.seed, "config": OmegaConf.to_container(cfg)}
+    logger.info("%d samples in %s", len(samples), write_samples(list(samples), captions, cfg, facts).parent)
+
+
+if __name__ == "__main__":
+    main()

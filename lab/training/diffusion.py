@@ -1,0 +1,100 @@
+"""Training a diffusion model: noise, time steps and dropped conditions of each step, and the weighted error."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from lab.conditioning.base import Request
+from lab.data import BatchStream
+from lab.model import DiffusionModel
+from lab.render import grid, save_image
+from lab.seeding import generator
+from lab.training.task import Task
+
+
+class DiffusionTask(Task):
+    """Ho et al. 2020, eq. 14, for any parameterization and loss weight, with condition dropout.
+
+    preview_request   what sample sheets show, `preview_count` samples of each
+    """
+
+    name = "diffusion"
+
+    def __init__(
+        self,
+        model: DiffusionModel,
+        stream: BatchStream,
+        seed: int,
+        preview_request: Request | None = None,
+        preview_count: int = 1,
+    ) -> None:
+        super().__init__()
+        self.model, self.stream, self.seed = model, stream, seed
+        self.preview_request, self.preview_count = preview_request or Request(), preview_count
+
+    def inputs(self, step: int, rank: int = 0, world: int = 1) -> dict[str, Tensor]:
+        """images (B, 3, H, W), condition (B, ...), t (B,), eps like the latents, drop (B,): this rank's rows.
+
+        Noise, time steps and dropout are drawn for the global batch, so that ranks together see what one
+        process would. Time steps are stratified over the batch, which steadies the loss.
+        """
+        batch = self.stream.batch(step, rank, world)
+        rows = slice(rank * len(batch.labels), (rank + 1) * len(batch.labels))
+        total = len(batch.labels) * world
+        draw = generator(self.seed, "diffusion", step)
+        timesteps = self.model.parameterization.schedule.timesteps
+        u = (torch.randperm(total, generator=draw) + torch.rand(total, generator=draw)) / total
+        drop = torch.rand(total, generator=draw) < self.model.conditioner.dropout
+        device = self.model.device
+        on_device = generator(self.seed, "noise", step, device=device)
+        factor = self.model.autoencoder.factor
+        shape = (self.model.autoencoder.latent_channels, *(s // factor for s in batch.images.shape[2:]))
+        eps = torch.randn(total, *shape, generator=on_device, device=device)
+        return {
+            "images": batch.images,
+            "condition": self.model.conditioner.training_inputs(batch),
+            "t": (u * timesteps).long().clamp(max=timesteps - 1)[rows],
+            "eps": eps[rows],
+            "drop": drop[rows],
+        }
+
+    def forward(  # type: ignore[override]
+        self, images: Tensor, condition: Tensor, t: Tensor, eps: Tensor, drop: Tensor
+    ) -> dict[str, Tensor]:
+        """{"loss": (B,)} weighted squared error of the network's output; {"x0_error": ()} unweighted, of x0."""
+        model, formulas = self.model, self.model.parameterization
+        x0 = model.autoencoder.encode(images)
+        x_t = formulas.schedule.add_noise(x0, eps, t).contiguous(memory_format=torch.channels_last)
+        output = model.network(x_t, t, model.conditioner(condition, drop)).float()
+        error = (output - formulas.target(x0, eps, t)).square().mean(dim=(1, 2, 3))
+        with torch.no_grad():
+            x0_error = (formulas.predict(output, x_t, t).x0 - x0).square().mean()
+        return {"loss": error * formulas.loss_weight(t).to(error), "x0_error": x0_error}
+
+    def epoch(self, step: int) -> float:
+        return self.stream.epoch(step)
+
+    def culprits(self, step: int) -> list[int]:
+        indices: list[int] = self.stream.indices(step).tolist()
+        return indices
+
+    def preview(self, folder: Path, step: int) -> dict[str, float]:
+        """A captioned sheet of samples at the run's default sampler and guidance, same noise each time."""
+        request = self.preview_request
+        samples = self.model.sample(
+            request.prompts,
+            classes=request.classes,
+            images=request.images,
+            count=self.preview_count,
+            output="tensor",
+        )
+        assert isinstance(samples, Tensor)
+        captions: Sequence[str] | None = [c for c in request.labels for _ in range(self.preview_count)]
+        columns = max(1, round(len(samples) ** 0.5 * 1.25))
+        defaults = self.model.sampling
+        title = f"step {step}, {defaults.sampler} {defaults.num_inference_steps}, CFG {defaults.guidance_scale:g}"
+        sheet = grid(samples, captions=captions or None, columns=columns, title=title)
+        save_image(sheet, folder / f"step_{step:07d}.png", {"step": step, "seed": 0, "title": title})
+        return {"sample_std": float(samples.std())}

@@ -1,0 +1,51 @@
+"""An exponential moving average of the weights, with a warm-up."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+
+from lab.errors import LabError
+
+
+class EMA:
+    """Averages parameters; the decay rises as (1 + step) / (10 + step) until it reaches `decay`.
+
+    Without the warm-up the random start weighs on the average for the first 1 / (1 - decay) steps and more.
+    Raises LabError for a decay outside [0, 1).
+    """
+
+    def __init__(self, module: nn.Module, decay: float = 0.9995) -> None:
+        if not 0 <= decay < 1:
+            raise LabError(f"training.ema_decay={decay}: use a number from 0 up to, not including, 1")
+        self.decay = decay
+        self.parameters = dict(module.named_parameters())
+        self.averages = {name: parameter.detach().clone() for name, parameter in self.parameters.items()}
+
+    @torch.no_grad()
+    def update(self, step: int) -> None:
+        """Take in the weights after step `step` (0-based)."""
+        decay = min(self.decay, (1 + step) / (10 + step))
+        torch._foreach_lerp_(list(self.averages.values()), list(self.parameters.values()), 1 - decay)
+
+    @contextmanager
+    def in_place(self) -> Iterator[None]:
+        """Inside, the module has the averaged weights; afterwards its own again, bit for bit."""
+        own = {name: parameter.detach().clone() for name, parameter in self.parameters.items()}
+        self._copy(self.averages)
+        try:
+            yield
+        finally:
+            self._copy(own)
+
+    @torch.no_grad()
+    def load(self, averages: dict[str, Tensor]) -> None:
+        """Take averages saved earlier."""
+        for name, average in self.averages.items():
+            average.copy_(averages[name])
+
+    @torch.no_grad()
+    def _copy(self, source: dict[str, Tensor]) -> None:
+        for name, parameter in self.parameters.items():
+            parameter.copy_(source[name])

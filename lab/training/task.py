@@ -1,0 +1,38 @@
+"""What the loop trains."""
+
+from pathlib import Path
+
+from torch import Tensor, nn
+
+
+class Task(nn.Module):
+    """A module whose forward gives the losses of one step's inputs.
+
+    Parameters and buffers are what is trained, averaged and saved. Everything random in a step comes from
+    `inputs`, which is a pure function of (seed, step, rank): that is all a resumed run needs.
+    """
+
+    name: str = "task"
+
+    def inputs(self, step: int, rank: int = 0, world: int = 1) -> dict[str, Tensor]:
+        """This rank's part of step `step`: keyword arguments for `forward`."""
+        raise NotImplementedError
+
+    def forward(self, **inputs: Tensor) -> dict[str, Tensor]:
+        """{"loss": (B,) or (), ...}: the mean of "loss" is minimised, further entries are logged as means."""
+        raise NotImplementedError
+
+    def epoch(self, step: int) -> float:
+        """How often each image has been seen after `step` steps, on average."""
+        raise NotImplementedError
+
+    def preview(self, folder: Path, step: int) -> dict[str, float]:
+        """Look at what has been learned: write pictures into `folder`, return numbers for the log.
+
+        Called with the averaged weights in place.
+        """
+        return {}
+
+    def culprits(self, step: int) -> list[int]:
+        """Indices of the images in step `step`'s global batch, for the report on a loss that is not finite."""
+        return []

@@ -1,0 +1,117 @@
+from collections.abc import Callable
+
+import pytest
+import torch
+
+from lab.clip.captions import CaptionMaker, Captions, class_prompts, fact_prompts, with_articles
+from lab.data import ImageSet
+
+MakeSet = Callable[..., ImageSet]
+
+
+def drawn(maker: CaptionMaker, indices: list[int], seed: int = 0) -> Captions:
+    return maker.draw(torch.tensor(indices), torch.Generator().manual_seed(seed))
+
+
+@pytest.fixture
+def named(make_set: MakeSet) -> ImageSet:
+    return make_set(["red", "red", "yellow", "white"], labels=[0, 1, 1, 2], class_names=["rose", "iris", "pink primrose"])
+
+
+@pytest.fixture
+def painted(make_set: MakeSet) -> ImageSet:
+    rows = [("red", 3, "yellow"), ("red", 5, "yellow"), ("blue", 5, "white")]
+    factors = [{"petal_colour": p, "petal_count": n, "centre_colour": c} for p, n, c in rows]
+    captions = [
+        "a red flower with three petals", "a red flower with five petals and a yellow centre",
+        "five blue petals around a white centre",
+    ]
+    return make_set(["red", "red", "blue"], [0, 1, 2], ["a", "b", "c"], captions, factors)
+
+
+def test_equal_generators_give_equal_captions(named: ImageSet) -> None:
+    maker = CaptionMaker(named)
+    first, again, other = (drawn(maker, [0, 1, 2, 3] * 8, seed) for seed in (0, 0, 1))
+    assert first.texts == again.texts and torch.equal(first.stated, again.stated)
+    assert first.texts != other.texts
+
+
+def test_captions_state_name_colour_or_both(named: ImageSet) -> None:
+    maker = CaptionMaker(named)
+    assert maker.fields == ("name", "colour")
+    captions = drawn(maker, [0] * 300)
+    kinds = {(bool(name), bool(colour)) for name, colour in captions.stated.tolist()}
+    assert kinds == {(True, False), (False, True), (True, True)}
+    for text, (name, colour) in zip(captions.texts, captions.stated.tolist(), strict=True):
+        assert ("rose" in text, "red" in text) == (name, colour), text
+
+
+def test_a_name_that_says_a_colour_gets_no_second_one(named: ImageSet) -> None:
+    captions = drawn(CaptionMaker(named), [3] * 300)
+    assert not captions.stated.all(dim=1).any()
+    assert not any("primrose" in text and "white" in text for text in captions.texts)
+
+
+def test_articles() -> None:
+    assert with_articles("a orange iris in a ocean, a red one, A elm, banana art") == (
+        "an orange iris in an ocean, a red one, An elm, banana art"
+    )
+
+
+def test_truth_follows_shared_facts(named: ImageSet) -> None:
+    captions = Captions(
+        ("a rose", "a red flower", "a yellow iris", "a white flower"),
+        torch.tensor([[True, False], [False, True], [True, True], [False, True]]),
+    )
+    truth = CaptionMaker(named).truth(torch.arange(4), captions)
+    assert truth.int().tolist() == [
+        [1, 1, 0, 0],  # a red rose
+        [0, 1, 0, 0],  # a red iris
+        [0, 0, 1, 0],  # a yellow iris
+        [0, 0, 0, 1],
+    ]
+
+
+def test_each_caption_is_true_of_its_own_image(named: ImageSet, painted: ImageSet) -> None:
+    for image_set in (named, painted):
+        indices = torch.randint(len(image_set), (200,), generator=torch.Generator().manual_seed(0))
+        maker = CaptionMaker(image_set)
+        assert maker.truth(indices, drawn(maker, indices.tolist())).diagonal().all()
+
+
+def test_own_captions_state_the_factors_that_they_say(painted: ImageSet) -> None:
+    maker = CaptionMaker(painted)
+    assert maker.fields == ("name", "petal_colour", "petal_count", "centre_colour")
+    captions = drawn(maker, [0, 1, 2] * 100)
+    stated = {text: row for text, row in zip(captions.texts, captions.stated.tolist(), strict=True)}
+    assert stated["a red flower with three petals"] == [False, True, True, False]
+    assert stated["a red flower with five petals and a yellow centre"] == [False, True, True, True]
+    assert stated["five blue petals around a white centre"] == [False, True, True, True]
+    assert stated["a flower with five petals"] == [False, False, True, False]
+
+
+def test_painted_sets_also_get_short_captions(painted: ImageSet) -> None:
+    texts = set(drawn(CaptionMaker(painted), [1] * 300).texts)
+    assert {"a red flower", "a flower with five petals", "a red flower with five petals", "a b in bloom"} <= texts
+
+
+def test_captions_alone_are_true_where_they_are_equal(make_set: MakeSet) -> None:
+    maker = CaptionMaker(make_set(["red", "blue", "red"], captions=["one thing", "another thing", "one thing"]))
+    captions = drawn(maker, [0, 1, 2])
+    assert captions.texts == ("one thing", "another thing", "one thing")
+    assert maker.truth(torch.arange(3), captions).int().tolist() == [[1, 0, 1], [0, 1, 0], [1, 0, 1]]
+
+
+def test_without_names_or_captions_the_colour_is_what_is_known(make_set: MakeSet) -> None:
+    maker = CaptionMaker(make_set(["red", "yellow"]))
+    assert maker.fields == ("colour",)
+    texts = drawn(maker, [0, 1] * 20).texts
+    assert all("red" in a and "yellow" in b for a, b in zip(texts[::2], texts[1::2], strict=True))
+
+
+def test_prompts_for_retrieval() -> None:
+    assert "a photo of an iris, a type of flower" in class_prompts("iris")
+    assert "a pink-yellow dahlia" in class_prompts("pink-yellow dahlia?")
+    assert "an orange flower" in fact_prompts("colour", "orange")
+    assert fact_prompts("petal_count", "five") == ["a flower with five petals"]
+    assert fact_prompts("name", "rose") == []

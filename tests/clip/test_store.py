@@ -1,0 +1,56 @@
+import json
+from pathlib import Path
+
+import open_clip
+import pytest
+import torch
+from torch import nn
+
+from lab.clip import Clip, load_clip, save_clip
+from lab.clip.load import quiet
+from lab.errors import LabError
+
+
+def test_what_is_saved_is_what_is_loaded(tiny_clip: Clip, tmp_path: Path) -> None:
+    save_clip(tmp_path / "clip", tiny_clip, {"retrieval": {"top1": 0.5}})
+    loaded = load_clip(pretrained=str(tmp_path / "clip"))
+    images = torch.rand(4, 3, 32, 32) * 2 - 1
+    assert loaded.name == tiny_clip.name and loaded.preprocess["mean"] == list(tiny_clip.preprocess["mean"])
+    torch.testing.assert_close(loaded.encode_images(images), tiny_clip.encode_images(images), atol=5e-3, rtol=0)
+    torch.testing.assert_close(loaded.encode_text(["rose"]), tiny_clip.encode_text(["rose"]), atol=5e-3, rtol=0)
+
+
+def test_a_second_round_changes_nothing(tiny_clip: Clip, tmp_path: Path) -> None:
+    first = load_clip(pretrained=str(save_clip(tmp_path / "one", tiny_clip, {})))
+    second = load_clip(pretrained=str(save_clip(tmp_path / "two", first, {})))
+    assert first.fingerprint == second.fingerprint
+
+
+def test_open_clip_reads_the_folder_without_the_lab(tiny_clip: Clip, tmp_path: Path) -> None:
+    folder = save_clip(tmp_path / "clip", tiny_clip, {})
+    with quiet():
+        network = open_clip.create_model(f"local-dir:{folder}", require_pretrained=True)
+    assert network.visual.preprocess_cfg["size"] == (32, 32) or network.visual.preprocess_cfg["size"] == 32
+
+
+def test_the_config_keeps_what_is_known_of_the_training(tiny_clip: Clip, tmp_path: Path) -> None:
+    save_clip(tmp_path, tiny_clip, {"retrieval": {"top1": 0.5}, "image_set_fingerprint": "abc"})
+    note = json.loads((tmp_path / "open_clip_config.json").read_text())
+    assert note["training"] == {"retrieval": {"top1": 0.5}, "image_set_fingerprint": "abc"}
+    assert note["preprocessing"] == tiny_clip.preprocessing
+    assert sorted(path.name for path in tmp_path.iterdir() if path.suffix != ".json") == ["model.safetensors"]
+
+
+@pytest.mark.parametrize("model", ["flower_clip", "flower_clip_small"])
+def test_own_models_fit_into_the_repository(model: str, tmp_path: Path) -> None:
+    with quiet():
+        network: nn.Module = open_clip.create_model(model)
+    clip = Clip(network, open_clip.get_tokenizer(model), model, open_clip.get_model_config(model))
+    folder = save_clip(tmp_path / model, clip, {})
+    assert sum(path.stat().st_size for path in folder.iterdir()) < 25e6
+
+
+def test_a_folder_that_cannot_be_written_is_named(tiny_clip: Clip, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(LabError, match="file/clip"):
+        save_clip(tmp_path / "file" / "clip", tiny_clip, {})

@@ -1,0 +1,88 @@
+"""What a request may be, what every conditioner does, and the empty one."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor
+
+from lab.conditioning import Condition, Conditioner, Unconditional
+from lab.conditioning.base import Request
+from lab.data import Batch
+from lab.errors import LabError
+
+
+def message(**asked: Any) -> str:
+    with pytest.raises(LabError) as error:
+        Request(**asked)
+    assert "\n" not in str(error.value)
+    return str(error.value)
+
+
+def test_labels_name_each_asked_sample() -> None:
+    assert Request(prompts=["a red rose", "a tulip"]).labels == ["a red rose", "a tulip"]
+    assert Request(classes=["rose", 3]).labels == ["rose", "3"]
+    assert Request(images=[Path("somewhere/rose.jpg")]).labels == ["rose.jpg"]
+    assert Request().labels == []
+
+
+def test_only_one_kind_of_request_at_a_time() -> None:
+    assert (
+        message(prompts=["a rose"], classes=["rose"])
+        == "prompts and classes are given together: use one of them"
+    )
+    assert message(classes=[1], images=["a.png"]).startswith("classes and images are given together")
+
+
+@pytest.mark.parametrize("kind", ["prompts", "classes", "images"])
+def test_an_empty_list_is_not_no_request(kind: str) -> None:
+    assert message(**{kind: []}) == f"{kind}=[]: name at least one"
+
+
+def test_a_single_value_is_not_taken_apart() -> None:
+    """A bare string would be a prompt for each of its letters."""
+    assert message(prompts="a rose") == "prompts=a rose: give a list, prompts=[...]"
+    assert message(classes=3) == "classes=3: give a list, classes=[...]"
+    assert message(images=Path("rose.png")) == "images=rose.png: give a list, images=[...]"
+    assert "give a list" in message(images=Image.new("RGB", (4, 4)))
+
+
+def test_a_prompt_is_a_text() -> None:
+    assert message(prompts=["a rose", 3]).startswith("prompts=[3]: a prompt is a text")
+
+
+class Doubled(Conditioner):
+    """The least that a conditioner must be."""
+
+    def __init__(self) -> None:
+        super().__init__(dim=2, dropout=0.25)
+
+    def forward(self, inputs: Tensor, drop: Tensor | None = None) -> Condition:
+        drop = torch.zeros(len(inputs), dtype=torch.bool) if drop is None else drop
+        return Condition(torch.where(drop[:, None], torch.full_like(inputs, -1), 2 * inputs))
+
+
+def test_the_null_has_a_row_for_every_sample() -> None:
+    null = Doubled().null(torch.ones(3, 2))
+    assert null.vector.tolist() == [[-1, -1]] * 3 and null.tokens is None
+
+
+@pytest.mark.parametrize("dropout", [-0.1, 1.5, float("nan")])
+def test_dropout_is_a_share(dropout: float) -> None:
+    with pytest.raises(LabError, match=r"conditioning.dropout=.*: use a share from 0 to 1"):
+        Conditioner(4, dropout)
+
+
+def test_unconditional_takes_nothing_and_says_so() -> None:
+    conditioner = Unconditional()
+    assert (conditioner.dim, conditioner.dropout, list(conditioner.parameters())) == (0, 0.0, [])
+    inputs = conditioner.inputs(Request())
+    assert inputs.shape == (1, 0)
+    assert conditioner(inputs).vector.shape == conditioner.null(inputs).vector.shape == (1, 0)
+    batch = Batch(torch.zeros(5, 3, 2, 2), torch.full((5,), -1), torch.arange(5))
+    assert conditioner.training_inputs(batch).shape == (5, 0)
+    for request in (Request(prompts=["a rose"]), Request(classes=[0]), Request(images=["a.png"])):
+        with pytest.raises(LabError, match="this run is unconditional: ask for count=N samples"):
+            conditioner.inputs(request)

@@ -1,0 +1,215 @@
+"""CLIP vectors as conditions, with a stand-in for the CLIP model: no weights, no network."""
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.nn.functional import adaptive_avg_pool2d, normalize
+
+from lab.conditioning import ClipVector
+from lab.conditioning import clip as clip_module
+from lab.conditioning.base import Request
+from lab.data import ImageSet
+from lab.errors import LabError
+
+NAMES = ("rose", "daisy")
+N, DIM = 40, 12
+
+
+class FakeClip:
+    """Pictures to their mean colours in four corners, sentences to a direction of their own: two cones."""
+
+    name, preprocessing, dim, image_size = "fake", "none", DIM, 4
+
+    def __init__(self, fingerprint: str = "f" * 16) -> None:
+        self.fingerprint, self.asked = fingerprint, []  # type: tuple[str, list[str]]
+
+    def encode_images(self, images: Tensor) -> Tensor:
+        return normalize(adaptive_avg_pool2d(images, 2).flatten(1) + 0.5, dim=1)
+
+    def encode_text(self, prompts: Sequence[str]) -> Tensor:
+        self.asked += prompts
+        seeds = [int(hashlib.sha256(prompt.encode()).hexdigest()[:8], 16) for prompt in prompts]
+        rows = [torch.randn(DIM, generator=torch.Generator().manual_seed(seed)) for seed in seeds]
+        return normalize(0.3 * torch.stack(rows) - 1, dim=1)
+
+
+def image_set() -> ImageSet:
+    draw = torch.Generator().manual_seed(0)
+    pixels = torch.randint(0, 256, (N, 2, 2, 3), dtype=torch.uint8, generator=draw)
+    pixels = pixels.repeat_interleave(2, 1).repeat_interleave(2, 2)
+    captions = tuple(f"flower number {i}" for i in range(N))
+    return ImageSet("some", pixels, torch.arange(N) % 2, NAMES, 4, captions, (), "0" * 16)
+
+
+@pytest.fixture
+def clip(monkeypatch: pytest.MonkeyPatch) -> FakeClip:
+    fake = FakeClip()
+    monkeypatch.setattr(clip_module, "load_clip", lambda model, pretrained: fake)
+    return fake
+
+
+@pytest.fixture
+def prepared(clip: FakeClip, tmp_path: Path) -> ClipVector:
+    conditioner = ClipVector()
+    conditioner.prepare(image_set(), str(tmp_path))
+    return conditioner
+
+
+def all_inputs(conditioner: ClipVector) -> Tensor:
+    return conditioner.training_inputs(image_set().batch(torch.arange(N)))
+
+
+def pictures(count: int) -> list[Image.Image]:
+    return [Image.fromarray(pixels.numpy()) for pixels in image_set().pixels[:count]]
+
+
+# -- preparation -------------------------------------------------------------------------------------
+
+
+def test_what_it_tells_has_zero_mean_and_unit_variance_over_the_set(prepared: ClipVector) -> None:
+    vectors = prepared(all_inputs(prepared)).vector
+    assert vectors.shape == (N, DIM)
+    torch.testing.assert_close(vectors.mean(dim=0), torch.zeros(DIM), rtol=0, atol=1e-5)
+    assert float(vectors.var(dim=0, unbiased=False).mean()) == pytest.approx(1, abs=1e-4)
+
+
+def test_training_inputs_are_unit_vectors_that_a_mirror_does_not_change(
+    prepared: ClipVector, clip: FakeClip
+) -> None:
+    images = image_set().view(torch.arange(N))
+    one, other = clip.encode_images(images), clip.encode_images(images.flip(-1))
+    inputs = all_inputs(prepared)
+    torch.testing.assert_close(inputs, normalize(one + other, dim=1))
+    torch.testing.assert_close(inputs.norm(dim=1), torch.ones(N))
+    assert float((one - other).abs().max()) > 0.1
+    some = prepared.training_inputs(image_set().batch(torch.tensor([7, 3])))
+    assert torch.equal(some, inputs[[7, 3]])
+
+
+def test_the_config_and_the_weights_rebuild_it(prepared: ClipVector, clip: FakeClip, tmp_path: Path) -> None:
+    record = ClipVector().prepare(image_set(), str(tmp_path))
+    assert record == {"dim": DIM, "fingerprint": clip.fingerprint, "class_names": list(NAMES)}
+    again = ClipVector(**record)
+    again.load_state_dict(prepared.state_dict())
+    inputs = again.inputs(Request(prompts=["a red rose"]))
+    assert torch.equal(
+        again(inputs).vector, prepared(prepared.inputs(Request(prompts=["a red rose"]))).vector
+    )
+
+
+def test_neither_the_clip_model_nor_the_set_is_saved_with_it(prepared: ClipVector) -> None:
+    assert set(prepared.state_dict()) == {"null_vector", "mean", "std", "text_mean"}
+    assert [name for name, _ in prepared.named_parameters()] == ["null_vector"]
+
+
+def test_training_before_preparing_is_an_error() -> None:
+    with pytest.raises(ValueError, match="prepare"):
+        ClipVector().training_inputs(image_set().batch(torch.arange(2)))
+
+
+# -- the null ----------------------------------------------------------------------------------------
+
+
+def test_dropped_rows_become_the_learned_null(prepared: ClipVector) -> None:
+    prepared.null_vector.data = torch.arange(DIM).float()
+    inputs = all_inputs(prepared)[:3]
+    vector = prepared(inputs, torch.tensor([False, True, False])).vector
+    assert torch.equal(vector[1], prepared.null_vector)
+    assert torch.equal(vector[[0, 2]], prepared(inputs).vector[[0, 2]])
+    assert torch.equal(prepared.null(inputs).vector, prepared.null_vector.expand(3, DIM))
+    vector[1].sum().backward()
+    assert prepared.null_vector.grad is not None and bool((prepared.null_vector.grad == 1).all())
+
+
+# -- requests ----------------------------------------------------------------------------------------
+
+
+def test_the_shift_brings_captions_onto_the_pictures(prepared: ClipVector) -> None:
+    captions = list(image_set().captions)
+    shifted = prepared(prepared.inputs(Request(prompts=captions))).vector
+    prepared.modality_shift = False
+    plain = prepared(prepared.inputs(Request(prompts=captions))).vector
+    assert (
+        float(shifted.mean(dim=0).norm()) < 0.5
+    )  # the shift was measured with other captions of these pictures
+    assert float(plain.mean(dim=0).norm()) > 3  # outside the cloud that the network was trained on
+    torch.testing.assert_close(shifted - shifted.mean(dim=0), plain - plain.mean(dim=0), rtol=1e-3, atol=1e-4)
+
+
+def test_without_the_shift_a_prompt_is_its_vector(prepared: ClipVector, clip: FakeClip) -> None:
+    prepared.modality_shift = False
+    inputs = prepared.inputs(Request(prompts=["a red rose", "a daisy"]))
+    assert torch.equal(inputs, clip.encode_text(["a red rose", "a daisy"]))
+
+
+def test_a_class_is_asked_for_by_a_sentence(prepared: ClipVector, clip: FakeClip) -> None:
+    by_class = prepared.inputs(Request(classes=["daisy", 0]))
+    assert clip.asked[-2:] == [f"a photo of a {name}, a type of flower" for name in ("daisy", "rose")]
+    assert torch.equal(by_class, prepared.inputs(Request(prompts=clip.asked[-2:])))
+    with pytest.raises(LabError, match="classes=tulip: no such class"):
+        prepared.inputs(Request(classes=["tulip"]))
+
+
+def test_a_training_picture_asks_for_what_it_was_in_training(prepared: ClipVector, tmp_path: Path) -> None:
+    asked = prepared.inputs(Request(images=pictures(3)))
+    torch.testing.assert_close(asked, all_inputs(prepared)[:3])
+    files = [tmp_path / f"{i}.png" for i in range(3)]
+    for picture, file in zip(pictures(3), files, strict=True):
+        picture.save(file)
+    torch.testing.assert_close(prepared.inputs(Request(images=[files[0], *map(str, files[1:])])), asked)
+
+
+def test_pictures_of_any_shape_are_asked_for_by_their_middle_square(prepared: ClipVector) -> None:
+    square = pictures(1)[0].resize((8, 8), Image.Resampling.NEAREST)
+    wide = Image.new("RGB", (16, 8), "white")
+    wide.paste(square, (4, 0))
+    torch.testing.assert_close(
+        prepared.inputs(Request(images=[wide])), prepared.inputs(Request(images=[square]))
+    )
+    assert prepared.inputs(Request(images=[Image.new("L", (5, 9))])).shape == (1, DIM)
+
+
+def test_a_missing_picture_is_named(prepared: ClipVector, tmp_path: Path) -> None:
+    with pytest.raises(LabError, match=r"nowhere\.png") as error:
+        prepared.inputs(Request(images=[tmp_path / "nowhere.png"]))
+    assert "\n" not in str(error.value)
+
+
+def test_no_request_is_refused(prepared: ClipVector) -> None:
+    with pytest.raises(LabError, match="this run is CLIP-conditional: give prompts="):
+        prepared.inputs(Request())
+
+
+# -- which CLIP --------------------------------------------------------------------------------------
+
+
+def test_the_clip_of_the_run_is_demanded(clip: FakeClip) -> None:
+    conditioner = ClipVector(pretrained="elsewhere", dim=DIM, fingerprint="0123456789abcdef")
+    with pytest.raises(LabError, match=r"conditioning.pretrained=elsewhere: weights f+, but") as error:
+        conditioner.inputs(Request(prompts=["a rose"]))
+    assert "0123456789abcdef" in str(error.value) and "\n" not in str(error.value)
+    assert ClipVector(dim=DIM, fingerprint=clip.fingerprint).inputs(Request(prompts=["a rose"])).shape == (
+        1,
+        DIM,
+    )
+
+
+def test_clip_is_loaded_once_and_only_when_a_request_needs_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    loaded = []
+
+    def load(model: str, pretrained: str) -> FakeClip:
+        loaded.append((model, pretrained))
+        return FakeClip()
+
+    monkeypatch.setattr(clip_module, "load_clip", load)
+    conditioner = ClipVector("ViT-B-32", "some_tag", dim=DIM)
+    conditioner.null(torch.zeros(2, DIM))
+    assert loaded == []
+    conditioner.inputs(Request(prompts=["a rose"]))
+    conditioner.inputs(Request(prompts=["a daisy"]))
+    assert loaded == [("ViT-B-32", "some_tag")]

@@ -1,0 +1,164 @@
+"""Guidance and its rescaling against their identities, at scales that nobody would call sensible."""
+
+import pytest
+import torch
+from torch import Tensor
+
+from lab.diffusion import Guidance, NoiseSchedule, Parameterization, rescaled
+from lab.diffusion.guidance import per_sample
+
+SCALES = [-10.0, -1.0, 0.0, 0.5, 1.0, 3.0, 10.0]
+
+
+def branches(batch: int = 4) -> tuple[Tensor, Tensor]:
+    """Conditional and unconditional outputs (B, 3, 8, 8), of different stds."""
+    draw = torch.Generator().manual_seed(1)
+    c, u = torch.randn(2, batch, 3, 8, 8, generator=draw, dtype=torch.float64)
+    return 1.3 * c + 0.2, 0.7 * u - 0.1 + 0.5 * c
+
+
+def std(images: Tensor) -> Tensor:
+    return images.std(dim=(1, 2, 3))
+
+
+def test_the_named_scales() -> None:
+    c, u = branches()
+    for scale, expected in ((0.0, u), (1.0, c), (-10.0, 11 * u - 10 * c), (10.0, 10 * c - 9 * u)):
+        torch.testing.assert_close(Guidance(scale).combine(c, u), expected)
+
+
+@pytest.mark.parametrize("scale", SCALES)
+def test_where_both_branches_agree_no_scale_matters(scale: float) -> None:
+    c, _ = branches()
+    torch.testing.assert_close(Guidance(scale).combine(c, c), c)
+
+
+def test_it_is_linear_in_the_scale() -> None:
+    """Equal steps of the scale are equal steps of the output; nothing is clipped or special-cased."""
+    c, u = branches()
+    steps = [
+        Guidance(s + 1.0).combine(c, u) - Guidance(s).combine(c, u)
+        for s in (-11.0, -1.0, 0.0, 1.0, 9.0, 99.0)
+    ]
+    for step in steps:
+        torch.testing.assert_close(step, c - u)
+
+
+@pytest.mark.parametrize("phi", [0.0, 0.7])
+def test_one_scale_a_sample_equals_single_runs(phi: float) -> None:
+    c, u = branches(len(SCALES))
+    together = Guidance(torch.tensor(SCALES), phi).combine(c, u)
+    for i, scale in enumerate(SCALES):
+        alone = Guidance(scale, phi).combine(c[i : i + 1], u[i : i + 1])
+        torch.testing.assert_close(together[i : i + 1], alone)
+
+
+def test_every_pair_of_knobs_may_be_a_tensor() -> None:
+    c, u = branches()
+    scales, phis = torch.tensor([-3.0, 0.0, 2.0, 8.0]), torch.tensor([0.0, 0.5, 1.0, -2.0])
+    together = Guidance(scales, phis).combine(c, u)
+    for i in range(4):
+        alone = Guidance(float(scales[i]), float(phis[i])).combine(c[i : i + 1], u[i : i + 1])
+        torch.testing.assert_close(together[i : i + 1], alone)
+
+
+@pytest.mark.parametrize("name", ["eps", "x0", "v"])
+@pytest.mark.parametrize("scale", SCALES)
+def test_guidance_is_the_same_in_every_space(name: str, scale: float) -> None:
+    """x0 and eps are affine in the output, so guiding either of them is guiding the output."""
+    c, u = branches()
+    draw = torch.Generator().manual_seed(2)
+    x_t, t = torch.randn(c.shape, generator=draw, dtype=c.dtype), torch.tensor([3, 300, 600, 900])
+    formulas, guidance = Parameterization(NoiseSchedule(), name), Guidance(scale)
+    of_output = formulas.predict(guidance.combine(c, u), x_t, t)
+    of_c, of_u = formulas.predict(c, x_t, t), formulas.predict(u, x_t, t)
+    torch.testing.assert_close(of_output.x0, guidance.combine(of_c.x0, of_u.x0), rtol=1e-6, atol=1e-9)
+    torch.testing.assert_close(of_output.eps, guidance.combine(of_c.eps, of_u.eps), rtol=1e-6, atol=1e-9)
+
+
+# -- phi ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("scale", SCALES)
+def test_phi_0_leaves_and_phi_1_equals_the_std(scale: float) -> None:
+    c, u = branches()
+    guided = Guidance(scale).combine(c, u)
+    torch.testing.assert_close(Guidance(scale, 0.0).combine(c, u), guided)
+    torch.testing.assert_close(rescaled(guided, c, 0.0), guided)
+    full = Guidance(scale, 1.0).combine(c, u)
+    torch.testing.assert_close(std(full), std(c))
+    torch.testing.assert_close(full / guided, (std(c) / std(guided)).view(-1, 1, 1, 1).expand_as(full))
+
+
+def test_it_is_linear_in_phi_and_crosses_zero_where_the_gain_does() -> None:
+    """A per-sample gain 1 + phi (r - 1): zero at phi = 1 / (1 - r), negative beyond."""
+    c, u = branches()
+    guided = Guidance(4.0).combine(c, u)
+    ratio = std(c) / std(guided)
+    assert bool((ratio < 0.9).all())
+    for phi in (-5.0, -0.3, 0.2, 1.0, 7.0):
+        gain = (1 + phi * (ratio - 1)).view(-1, 1, 1, 1)
+        torch.testing.assert_close(rescaled(guided, c, phi), gain * guided)
+    zero = 1 / (1 - ratio)
+    torch.testing.assert_close(rescaled(guided, c, zero), torch.zeros_like(guided))
+    beyond = rescaled(guided, c, 2 * zero)
+    torch.testing.assert_close(beyond, -guided)
+
+
+def test_rescaling_is_a_mixture_as_in_the_paper() -> None:
+    """Lin et al. 2023, eq. 15-16: phi * guided * std(c) / std(guided) + (1 - phi) * guided."""
+    c, u = branches()
+    guided = Guidance(7.5).combine(c, u)
+    as_printed = 0.7 * guided * (std(c) / std(guided)).view(-1, 1, 1, 1) + 0.3 * guided
+    torch.testing.assert_close(rescaled(guided, c, 0.7), as_printed)
+
+
+def test_at_scale_1_phi_does_nothing() -> None:
+    c, u = branches()
+    for phi in (-3.0, 0.5, 1.0, 9.0):
+        torch.testing.assert_close(Guidance(1.0, phi).combine(c, u), c)
+
+
+def test_phi_0_beside_other_phis_leaves_its_sample_even_without_contrast() -> None:
+    """A flat output has no std to divide by, and at phi 0 none is needed."""
+    flat = torch.zeros(2, 3, 4, 4)
+    out = Guidance(3.0, torch.tensor([0.0, 0.5])).combine(flat, flat)
+    assert torch.equal(out, flat)
+
+
+# -- which branches are needed -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("guidance", "conditional", "unconditional"),
+    [
+        (Guidance(1.0), True, False),
+        (Guidance(1.0, 0.5), True, False),  # the two stds are equal: phi does nothing
+        (Guidance(0.0), False, True),
+        (Guidance(0.0, 0.5), True, True),  # the conditional std is asked for
+        (Guidance(3.0), True, True),
+        (Guidance(torch.tensor([1.0, 1.0])), True, False),
+        (Guidance(torch.tensor([0.0, 0.0])), False, True),
+        (Guidance(torch.tensor([0.0, 1.0])), True, True),
+        (Guidance(torch.tensor([0.0, 0.0]), torch.tensor([0.0, 1.0])), True, True),
+    ],
+)
+def test_a_branch_is_left_out_only_where_it_cancels(
+    guidance: Guidance, conditional: bool, unconditional: bool
+) -> None:
+    assert guidance.needs_conditional is conditional
+    assert guidance.needs_unconditional is unconditional
+
+
+def test_wrong_lengths_are_refused() -> None:
+    c, u = branches(4)
+    for knobs in (Guidance(torch.ones(3)), Guidance(2.0, torch.ones(5)), Guidance(torch.ones(0))):
+        with pytest.raises(ValueError, match="values for 4 samples"):
+            knobs.combine(c, u)
+
+
+def test_a_knob_takes_shape_dtype_and_every_ndim_of_what_it_multiplies() -> None:
+    for like in (torch.zeros(2, 3, 4, 4, dtype=torch.float64), torch.zeros(2, 5)):
+        knob = per_sample(torch.tensor([1, 2]), like)
+        assert knob.dtype == like.dtype and knob.shape == (2,) + (1,) * (like.ndim - 1)
+        assert per_sample(0.5, like).flatten().tolist() == [0.5, 0.5]

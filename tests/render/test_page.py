@@ -1,0 +1,152 @@
+"""A page holds everything, asks for nothing, and says with words what it shows with pictures."""
+
+import base64
+import io
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from lab.errors import LabError
+from lab.render import Section, page
+
+VOID = {"meta", "img", "input", "br", "link"}
+
+
+class Reader(HTMLParser):
+    """Collects tags, and checks that what is opened is closed in order."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.tags: list[tuple[str, dict[str, str]]] = []
+        self.words: list[str] = []
+        self.feed(html)
+        self.close()
+        assert self.open == []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, {name: value or "" for name, value in attrs}))
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        self.words.append(data)
+
+    def all(self, tag: str) -> list[dict[str, str]]:
+        return [attributes for name, attributes in self.tags if name == tag]
+
+    @property
+    def text(self) -> str:
+        return " ".join(" ".join(self.words).split())
+
+
+def written(tmp_path: Path, *sections: Section, title: str = "Flowers", lead: str = "") -> Reader:
+    page(tmp_path / "index.html", title, sections, lead=lead)
+    return Reader((tmp_path / "index.html").read_text(encoding="utf-8"))
+
+
+def decoded(source: str) -> Image.Image:
+    return Image.open(io.BytesIO(base64.b64decode(source.partition("base64,")[2])))
+
+
+def test_pictures_lie_in_the_page_with_their_size_and_words(tmp_path: Path) -> None:
+    picture = Image.new("RGB", (30, 20), (1, 2, 3))
+    picture.save(tmp_path / "a.jpg")
+    reader = written(tmp_path, Section("Grid", images=[(picture, 'a "red" rose'), (tmp_path / "a.jpg", "")]))
+    first, second = reader.all("img")
+    assert (first["alt"], second["alt"]) == ('a "red" rose', "Grid")
+    assert (first["width"], first["height"]) == ("30", "20")
+    assert decoded(first["src"]).tobytes() == picture.tobytes()
+    assert base64.b64decode(second["src"].partition(",")[2]) == (tmp_path / "a.jpg").read_bytes()
+    assert second["src"].startswith("data:image/jpeg;")
+    assert len(reader.all("figcaption")) == 1
+
+
+def test_nothing_is_asked_of_the_network(tmp_path: Path) -> None:
+    section = Section("Grid", "text", [(Image.new("RGB", (2000, 20)), "wide")], [{"a": 1}], "make demo")
+    reader = written(tmp_path, section)
+    html = (tmp_path / "index.html").read_text(encoding="utf-8")
+    assert not re.search(r"https?:|url\(|@import|<script|<link", html)
+    policy = next(meta["content"] for meta in reader.all("meta") if "http-equiv" in meta)
+    assert policy.startswith("default-src 'none'")
+
+
+def test_everything_a_caller_writes_is_escaped(tmp_path: Path) -> None:
+    evil = '<script>alert("x")</script>$title & more'
+    picture = Image.new("RGB", (900, 9))
+    section = Section(evil, evil, [(picture, evil)], [{evil: evil}], evil)
+    reader = written(tmp_path, section, title=evil, lead=evil)
+    assert reader.all("script") == []
+    assert reader.all("img")[0]["alt"] == evil
+    assert reader.text.count(evil) >= 7
+
+
+def test_paragraphs_are_parted_by_blank_lines(tmp_path: Path) -> None:
+    reader = written(tmp_path, Section("A", "one\nstill one\n\n  two"), lead="zero")
+    assert len(reader.all("p")) == 3
+    assert "one still one" in reader.text
+
+
+def test_a_table_takes_its_columns_from_all_rows(tmp_path: Path) -> None:
+    rows = [{"run": "a", "fid": 207.3412, "n": 12345}, {"run": "b", "fid": None, "note": "small", "n": 1020}]
+    reader = written(tmp_path, Section("Numbers", table=rows))
+    assert [cell.get("class", "") for cell in reader.all("th")] == ["", "number", "number", ""]
+    assert all(cell["scope"] == "col" for cell in reader.all("th"))
+    assert "run fid n note a 207.3 12,345 – b – 1020 small" in reader.text
+
+
+def test_sections_can_be_reached_by_links_and_keys(tmp_path: Path) -> None:
+    wide = Image.new("RGB", (1600, 40))
+    reader = written(tmp_path, Section("Same"), Section("Same", images=[(wide, "wide")]), Section("Größe"))
+    anchors = [section["id"] for section in reader.all("section")]
+    assert len(set(anchors)) == 3
+    links = [link["href"].removeprefix("#") for link in reader.all("a")]
+    assert links == ["content", *anchors]
+    assert all(section["aria-labelledby"] == f"{section['id']}-title" for section in reader.all("section"))
+    assert {heading["id"] for heading in reader.all("h2")} == {f"{anchor}-title" for anchor in anchors}
+    frames = [division for division in reader.all("div") if division["class"] == "frame"]
+    assert len(reader.all("input")) == 1  # the wide picture can be seen at full size ...
+    assert frames[0]["tabindex"] == "0"  # ... and scrolled
+
+
+def test_the_page_is_ready_for_phones_darkness_and_readers(tmp_path: Path) -> None:
+    reader = written(tmp_path, Section("Only"))
+    html = (tmp_path / "index.html").read_text(encoding="utf-8")
+    assert reader.all("html")[0]["lang"] == "en"
+    assert any(meta.get("name") == "viewport" for meta in reader.all("meta"))
+    assert "prefers-color-scheme: dark" in html
+    assert len(reader.all("h1")) == len(reader.all("main")) == 1
+    assert reader.all("nav") == []  # one section needs no contents
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("none.png", None, "cannot be read"),
+        ("text.png", b"no picture", "not a picture"),
+        ("a.bmp", "BMP", "shows PNG, JPEG, GIF, WEBP, not BMP"),
+    ],
+)
+def test_a_picture_that_cannot_be_shown_is_named(
+    tmp_path: Path, name: str, content: bytes | str | None, message: str
+) -> None:
+    path = tmp_path / name
+    if isinstance(content, bytes):
+        path.write_bytes(content)
+    elif content:
+        Image.new("RGB", (2, 2)).save(path, format=content)
+    with pytest.raises(LabError, match=rf"{re.escape(name)}: .*{message}"):
+        page(tmp_path / "index.html", "Flowers", [Section("A", images=[(path, "")])])
+    assert not (tmp_path / "index.html").exists()
+
+
+def test_a_page_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(LabError, match="cannot be written"):
+        page(tmp_path / "file" / "index.html", "Flowers", [])
