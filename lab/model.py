@@ -93,7 +93,7 @@ class DiffusionModel(nn.Module):
         self,
         inputs: Tensor,
         seed: int = 0,
-        indices: Sequence[int] | None = None,
+        numbers: Sequence[int] | None = None,
         guidance: Guidance | None = None,
         sampler: str | None = None,
         num_inference_steps: int | None = None,
@@ -102,7 +102,7 @@ class DiffusionModel(nn.Module):
     ) -> Iterator[SamplerState]:
         """Every state on the way from noise to latents, for condition inputs (B, ...).
 
-        indices: number of each sample, which with `seed` decides its noise; 0..B-1 by default.
+        numbers: number of each sample, which with `seed` decides its noise; 0..B-1 by default.
         Raises LabError for an unknown sampler, step count or size.
         """
         name = sampler or self.sampling.sampler
@@ -113,13 +113,13 @@ class DiffusionModel(nn.Module):
             self.sampling.num_inference_steps if num_inference_steps is None else num_inference_steps
         )
         height, width = self._latent_size(size or (self.image_size, self.image_size))
-        numbers = range(len(inputs)) if indices is None else indices
+        numbered = range(len(inputs)) if numbers is None else numbers
         shape = (self.autoencoder.latent_channels, height, width)
         inputs = inputs.to(self.device)
-        x = noise(shape, seed, numbers).to(self.device)
+        x = noise(shape, seed, numbered).to(self.device)
 
         def step_noise(step: int) -> Tensor:
-            return noise(shape, seed, numbers, stream=f"step {step}").to(self.device)
+            return noise(shape, seed, numbered, stream=f"step {step}").to(self.device)
 
         self.eval()
         denoise = self.denoiser(inputs, guidance or Guidance(self.sampling.guidance_scale))
@@ -146,6 +146,7 @@ class DiffusionModel(nn.Module):
         num_inference_steps: int | None = None,
         sampler: str | None = None,
         seed: int = 0,
+        numbers: Sequence[int] | None = None,
         height: int | None = None,
         width: int | None = None,
         eta: float | None = None,
@@ -155,7 +156,8 @@ class DiffusionModel(nn.Module):
     ) -> list[Image.Image] | Tensor:
         """`count` samples for each prompt, class (name or number) or image; the first prompt's samples come first.
 
-        Sample i depends on (seed, i) and on what is asked for it, not on the others or on `batch_size`.
+        Sample i depends on (seed, numbers[i]) and on what is asked for it, not on the others or on `batch_size`.
+        numbers: 0, 1, 2, ... by default; samples with equal numbers share their noise, as a sweep wants.
         guidance_scale: a number, or a tensor with one value a sample.
         Returns PIL images, or with output="tensor" (B, 3, H, W) float32 in [-1, 1] on the CPU.
         Raises LabError when this kind of run cannot serve the request, or for sizes and steps it cannot have.
@@ -166,9 +168,13 @@ class DiffusionModel(nn.Module):
         inputs = asked.repeat_interleave(count, dim=0)
         scale = self.sampling.guidance_scale if guidance_scale is None else guidance_scale
         scales = torch.as_tensor(scale, dtype=torch.float32).flatten()
-        if len(scales) not in (1, len(inputs)):
-            raise LabError(f"guidance_scale has {len(scales)} values for {len(inputs)} samples: give one, or one each")
-        scales = scales.expand(len(inputs))
+        numbered = torch.arange(len(inputs)) if numbers is None else torch.as_tensor(numbers)
+        for name, values in (("guidance_scale", scales), ("numbers", numbered)):
+            if len(values) not in (1, len(inputs)):
+                raise LabError(
+                    f"{name} has {len(values)} values for {len(inputs)} samples: give one, or one each"
+                )
+        scales, numbered = scales.expand(len(inputs)), numbered.expand(len(inputs))
         at_a_time = self.sampling.batch_size if batch_size is None else batch_size
         if at_a_time < 1:
             raise LabError(f"batch_size={at_a_time}: use at least 1")
@@ -178,7 +184,7 @@ class DiffusionModel(nn.Module):
             states = self.states(
                 inputs[chunk],
                 seed,
-                chunk.tolist(),
+                numbered[chunk].tolist(),
                 Guidance(scales[chunk]),
                 sampler,
                 num_inference_steps,

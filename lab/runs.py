@@ -21,7 +21,10 @@ REFERENCE = Path(__file__).resolve().parent.parent / "results" / "reference"
 
 # What may change when a run is continued: how long, how it is looked at, where files lie; and what training fills in.
 FREE = {
-    *(f"training.{key}" for key in ("steps", "log_every", "preview_every", "save_every", "keep", "precision", "compile")),
+    *(
+        f"training.{key}"
+        for key in ("steps", "log_every", "preview_every", "save_every", "keep", "precision", "compile")
+    ),
     *(f"preview.{key}" for key in ("classes", "prompts", "count")),
     *(f"sampling.{key}" for key in ("sampler", "num_inference_steps", "guidance_scale", "batch_size")),
     *(f"data.{key}" for key in ("root", "cache_dir", "workers", "download")),
@@ -51,7 +54,9 @@ def read_config(run: str | Path) -> DictConfig:
     """The resolved config of a run; LabError where the folder is no run."""
     path = Path(run) / CONFIG
     if not path.is_file():
-        raise LabError(f"run={run}: no {CONFIG} there; name a folder that python -m lab.train wrote, e.g. results/class_cond")
+        raise LabError(
+            f"run={run}: no {CONFIG} there; name a folder that python -m lab.train wrote, e.g. results/class_cond"
+        )
     cfg = OmegaConf.load(path)
     assert isinstance(cfg, DictConfig)
     return cfg
@@ -113,5 +118,7 @@ def write_config(cfg: DictConfig, run_dir: Path) -> None:
 def _differences(old: Any, new: Any, path: str = "") -> list[tuple[str, Any, Any]]:
     if isinstance(old, dict) and isinstance(new, dict):
         keys = sorted(set(old) | set(new))
-        return [d for key in keys for d in _differences(old.get(key), new.get(key), f"{path}.{key}".lstrip("."))]
+        return [
+            d for key in keys for d in _differences(old.get(key), new.get(key), f"{path}.{key}".lstrip("."))
+        ]
     return [] if old == new else [(path, old, new)]

@@ -22,7 +22,9 @@ def file_name(number: int, caption: str, seed: int) -> str:
     return "_".join(part for part in (f"{number:04d}", words, f"seed{seed}.png") if part)
 
 
-def write_samples(samples: Sequence[Image.Image], captions: list[str], cfg: DictConfig, facts: dict[str, object]) -> Path:
+def write_samples(
+    samples: Sequence[Image.Image], captions: list[str], cfg: DictConfig, facts: dict[str, object]
+) -> Path:
     """Each sample as a PNG and all as grid.png, each with its provenance; returns the grid's path."""
     folder = Path(cfg.out) if cfg.out is not None else Path(cfg.run) / "generated"
     for number, (sample, caption) in enumerate(zip(samples, captions, strict=True)):
@@ -37,7 +39,9 @@ def write_samples(samples: Sequence[Image.Image], captions: list[str], cfg: Dict
 def check_run(cfg: DictConfig) -> None:
     """LabError unless `run` is given and is a run."""
     if cfg.run is None:
-        raise lab.LabError("run=...: name a folder that python -m lab.train wrote, e.g. run=results/class_cond")
+        raise lab.LabError(
+            "run=...: name a folder that python -m lab.train wrote, e.g. run=results/class_cond"
+        )
     read_config(cfg.run)
 
 
@@ -50,7 +54,9 @@ def main(cfg: DictConfig) -> None:
     settings = {key: cfg[key] for key in keys}
     samples = model.sample(**asked, **settings, count=cfg.count, seed=cfg.seed)
     given = next((names for names in asked.values() if names), [""])
-    captions = [Path(str(name)).name if asked["images"] else str(name) for name in given for _ in range(cfg.count)]
+    captions = [
+        Path(str(name)).name if asked["images"] else str(name) for name in given for _ in range(cfg.count)
+    ]
     facts = {**model.provenance, "seed": cfg.seed, "config": OmegaConf.to_container(cfg)}
     logger.info("%d samples in %s", len(samples), write_samples(list(samples), captions, cfg, facts).parent)
 

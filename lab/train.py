@@ -7,8 +7,8 @@ import torch
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
-from lab.clip.task import FlowerClipTask
 from lab.cli import entry_point
+from lab.clip.task import FlowerClipTask
 from lab.conditioning import ClipVector, Conditioner
 from lab.conditioning.base import Request
 from lab.config import build
@@ -49,7 +49,9 @@ def train_flower_clip(cfg: DictConfig, run_dir: Path) -> None:
     logger.info("CLIP in %s", task.export(run_dir / OWN_CLIP))
 
 
-def run(cfg: DictConfig, task: DiffusionTask | FlowerClipTask, run_dir: Path, settings: TrainingSettings) -> None:
+def run(
+    cfg: DictConfig, task: DiffusionTask | FlowerClipTask, run_dir: Path, settings: TrainingSettings
+) -> None:
     """Train into `run_dir`, beside the configuration; ends with the curve of the loss."""
     write_config(cfg, run_dir)
     trainer = Trainer(task, run_dir, settings, cfg.seed)
@@ -59,11 +61,18 @@ def run(cfg: DictConfig, task: DiffusionTask | FlowerClipTask, run_dir: Path, se
         loss_curve(run_dir / "log.csv", run_dir / "loss.png")
 
 
-def flower_clip_task(cfg: DictConfig, source: Source, images: ImageSet, settings: TrainingSettings) -> FlowerClipTask:
+def flower_clip_task(
+    cfg: DictConfig, source: Source, images: ImageSet, settings: TrainingSettings
+) -> FlowerClipTask:
     """Training the lab's own CLIP on a set, held-out retrieval as its preview."""
     held_out = source.load("held_out")
     return FlowerClipTask(
-        images, held_out, settings.batch_size, cfg.seed, cfg.clip_model, class_balanced=settings.class_balanced
+        images,
+        held_out,
+        settings.batch_size,
+        cfg.seed,
+        cfg.clip_model,
+        class_balanced=settings.class_balanced,
     )
 
 
@@ -74,7 +83,9 @@ def own_clip(cfg: DictConfig, source: Source, images: ImageSet, run_dir: Path) -
         if clip_trained_on(folder) == images.name:
             return folder
     settings: TrainingSettings = build(cfg.clip_training)
-    logger.info("no flower_clip for %s yet: training %s first, %d steps", images.name, cfg.clip_model, settings.steps)
+    logger.info(
+        "no flower_clip for %s yet: training %s first, %d steps", images.name, cfg.clip_model, settings.steps
+    )
     task = flower_clip_task(cfg, source, images, settings)
     Trainer(task, run_dir / "clip_training", settings, cfg.seed).run()
     return task.export(mine)

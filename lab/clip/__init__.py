@@ -11,6 +11,13 @@ from lab.clip.store import save_clip
 from lab.clip.vectors import VectorStats, clip_vectors, vector_stats
 
 __all__ = [
-    "CaptionMaker", "Captions", "Clip", "VectorStats",
-    "clip_vectors", "load_clip", "retrieval", "save_clip", "vector_stats",
+    "CaptionMaker",
+    "Captions",
+    "Clip",
+    "VectorStats",
+    "clip_vectors",
+    "load_clip",
+    "retrieval",
+    "save_clip",
+    "vector_stats",
 ]

@@ -26,9 +26,9 @@ class Augmentation:
     erase: float = 0.25
 
     def __call__(self, pixels: Tensor, size: int, generator: torch.Generator, rows: slice) -> Tensor:
-        """Views (b, 3, size, size) in [-1, 1] of rows `rows` of a batch; draws for the whole batch (B, S, S, 3) uint8.
+        """Views (b, 3, size, size) in [-1, 1] of rows `rows` of a batch of pictures (B, S, S, 3) uint8.
 
-        pixels holds the whole batch, so that each rank of a run sees its part of what one process would see.
+        Numbers are drawn for the whole batch, so that each rank sees its part of what one process would see.
         """
         draws = torch.rand(len(pixels), 12, generator=generator)[rows].unbind(1)
         pictures = pixels[rows].permute(0, 3, 1, 2).float().div_(127.5).sub_(1)
@@ -41,7 +41,7 @@ class Augmentation:
     def _affine(self, draws: tuple[Tensor, ...]) -> Tensor:
         """Matrices (b, 2, 3) from the view's coordinates to the picture's, both in [-1, 1]."""
         area = self.area[0] + (self.area[1] - self.area[0]) * draws[0]
-        stretch = self.aspect ** (draws[1] - 0.5)  # square root of the aspect ratio, 1 / sqrt(aspect) to sqrt(aspect)
+        stretch = self.aspect ** (draws[1] - 0.5)  # square root of the ratio of the sides
         width, height = area.sqrt() * stretch, area.sqrt() / stretch
         x, y = (2 * draws[2] - 1) * (1 - width).clamp(min=0), (2 * draws[3] - 1) * (1 - height).clamp(min=0)
         angle = math.radians(self.turn) * (2 * draws[4] - 1)

@@ -1,8 +1,8 @@
 """Captions made from what is known of each image, and which caption is true of which image.
 
-What is known are facts: the class name, the true factors of a painted flower, else the measured colour. A caption
-states some of the facts of the image it was made for, and is true of every image that shares those. A batch
-holds many such images, so the contrastive loss takes its targets from here instead of calling them negatives.
+What is known are facts: the class name, the true factors of a painted flower, else the measured colour. A
+caption states some of the facts of the image it was made for, and is true of every image that shares those. A
+batch holds many such images, so the contrastive loss takes its targets from here and calls none a negative.
 """
 
 import re
@@ -17,23 +17,52 @@ from lab.data import ImageSet
 
 # The fields of a template are the facts that it states.
 NAMED = (
-    "a photo of a {name}, a type of flower", "a photo of a {name}", "a close-up of a {name}", "a {name} flower",
-    "a {name} in bloom", "a {name}", "{name}",
+    "a photo of a {name}, a type of flower",
+    "a photo of a {name}",
+    "a close-up of a {name}",
+    "a {name} flower",
+    "a {name} in bloom",
+    "a {name}",
+    "{name}",
 )
 COLOURED = (
-    "a {colour} flower", "a photo of a {colour} flower", "a flower with {colour} petals", "{colour} flowers",
-    "a close-up of a {colour} flower", "a {colour} blossom",
+    "a {colour} flower",
+    "a photo of a {colour} flower",
+    "a flower with {colour} petals",
+    "{colour} flowers",
+    "a close-up of a {colour} flower",
+    "a {colour} blossom",
 )
 NAMED_AND_COLOURED = (
-    "a photo of a {colour} {name}, a type of flower", "a photo of a {colour} {name}", "a {colour} {name}",
-    "a {name} with {colour} petals", "a {colour} {name} flower",
+    "a photo of a {colour} {name}, a type of flower",
+    "a photo of a {colour} {name}",
+    "a {colour} {name}",
+    "a {name} with {colour} petals",
+    "a {colour} {name} flower",
 )
 PAINTED = (
-    "a {petal_colour} flower", "a photo of a {petal_colour} flower", "a flower with {petal_count} petals",
-    "a {petal_colour} flower with {petal_count} petals", "a flower with {petal_count} {petal_colour} petals",
+    "a {petal_colour} flower",
+    "a photo of a {petal_colour} flower",
+    "a flower with {petal_count} petals",
+    "a {petal_colour} flower with {petal_count} petals",
+    "a flower with {petal_count} {petal_colour} petals",
 )
 OWN = ("{caption}",)
-NUMBERS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve")
+NUMBERS = (
+    "zero",
+    "one",
+    "two",
+    "three",
+    "four",
+    "five",
+    "six",
+    "seven",
+    "eight",
+    "nine",
+    "ten",
+    "eleven",
+    "twelve",
+)
 
 
 @dataclass(frozen=True)
@@ -62,7 +91,7 @@ class CaptionMaker:
         self.kinds = [kind for kind in kinds if set(_fields(kind[0])) <= set(self.facts)]
 
     def draw(self, indices: Tensor, generator: torch.Generator) -> Captions:
-        """A random caption for each of the images (B,), a function of the generator's state and the indices."""
+        """A random caption for each of the images (B,), a function of generator and indices."""
         uniform = torch.rand(len(indices), 2, generator=generator, dtype=torch.float64).tolist()
         pairs = [self._caption(i, *u) for i, u in zip(indices.tolist(), uniform, strict=True)]
         return Captions(tuple(text for text, _ in pairs), torch.tensor([stated for _, stated in pairs]))
@@ -110,7 +139,8 @@ def _facts(image_set: ImageSet) -> dict[str, tuple[str, ...]]:
         return facts | {key: tuple(_spell(f[key]) for f in image_set.factors) for key in image_set.factors[0]}
     if image_set.captions:
         return facts | {"caption": image_set.captions}
-    return facts | {"colour": tuple(COLOURS[colour] for colour in dominant_colours(image_set.pixels).tolist())}
+    colours = dominant_colours(image_set.pixels).tolist()
+    return facts | {"colour": tuple(COLOURS[colour] for colour in colours)}
 
 
 def _codes(values: tuple[str, ...]) -> Tensor:

@@ -13,7 +13,7 @@ PROTOTYPES = {
     "red": ("ff0000", "c80815", "8b0000", "e32636", "b22222", "5e0c12"),
     "orange": ("ff8c00", "ff7518", "f28500", "e2610c", "ffae42", "f7a35c", "d8945c"),
     "yellow": ("ffff00", "ffd700", "f5d033", "fff176", "e6c200", "f7ec9e", "c9a800"),
-    "green": ("008000", "3cb371", "556b2f", "6b8e23", "9acd32", "2e4a1e", "8fbc8f", "a4c639", "16240f", "b7cf9a"),
+    "green": ("008000", "3cb371", "556b2f", "6b8e23", "9acd32", "2e4a1e", "8fbc8f", "a4c639", "16240f"),
     "blue": ("0000ff", "1e3f9e", "4169e1", "6495ed", "87ceeb", "1c2a5e", "7b8fe0"),
     "purple": ("800080", "6a0dad", "9370db", "8a2be2", "4b0082", "b19cd9", "b57edc", "5a2d6e", "a64ca6"),
     "pink": ("ffc0cb", "ff69b4", "ff1493", "e75480", "f4a6c0", "de5d83", "c71585", "e9a3d0", "f08a8a"),
@@ -49,8 +49,9 @@ def _table() -> Tensor:
     """Index into COLOURS of every coarse RGB value (LEVELS, LEVELS, LEVELS)."""
     level = (torch.arange(LEVELS) + 0.5) / LEVELS
     rgb = torch.stack(torch.meshgrid(level, level, level, indexing="ij"), dim=-1)
-    prototypes = torch.tensor([list(bytes.fromhex(code)) for codes in PROTOTYPES.values() for code in codes]) / 255
-    owners = torch.tensor([i for i, codes in enumerate(PROTOTYPES.values()) for _ in codes])
+    owners = torch.tensor([i for i, colour in enumerate(COLOURS) for _ in PROTOTYPES[colour]])
+    codes = [code for colour in COLOURS for code in PROTOTYPES[colour]]
+    prototypes = torch.tensor([list(bytes.fromhex(code)) for code in codes]) / 255
     weight = torch.tensor([LIGHTNESS_WEIGHT, 1.0, 1.0])
     distances = torch.cdist((rgb_to_lab(rgb) * weight).view(-1, 3), rgb_to_lab(prototypes) * weight)
     return owners[distances.argmin(1)].view(LEVELS, LEVELS, LEVELS)
@@ -65,8 +66,8 @@ def name_pixels(pixels: Tensor) -> Tensor:
 def dominant_colours(pixels: Tensor) -> Tensor:
     """The index into COLOURS of each picture's flower: (N, S, S, 3) uint8 -> (N,) int64.
 
-    Votes count by how near the middle they are. A colour that also fills the border loses most of them, for it
-    is likely to be the background's; a flower that fills its whole picture still wins, having no rival.
+    Votes count by how near the middle they are. A colour that also fills the border loses most of them, for
+    it is likely to be the background's; a flower that fills its whole picture still wins, having no rival.
     """
     stride = max(1, pixels.shape[1] // SIDE)
     return torch.cat([_dominant(part[:, ::stride, ::stride]) for part in pixels.split(512)])

@@ -1,4 +1,4 @@
-"""Getting a `Clip`: from a folder that the lab trained, from a local weights file, or by open_clip's hub tags."""
+"""Getting a `Clip`: from a folder that the lab wrote, a local weights file, or open_clip's hub tags."""
 
 import json
 import logging
@@ -24,21 +24,24 @@ CONFIG = "open_clip_config.json"  # the name that open_clip gives it, in folders
 WEIGHT_FILES = (".safetensors", ".pt", ".pth", ".bin")
 OWN = ("flower_clip", "flower_clip_small")
 open_clip.add_model_config(Path(__file__).parent / "configs")
-TRAIN_OWN = "train one (python -m lab.train +experiment=flower_clip) and set pretrained to the folder it wrote"
+TRAIN_OWN = "train one (python -m lab.train +experiment=flower_clip) and set pretrained to its folder"
+DEFAULT = ("ViT-B-32", "laion2b_s34b_b79k")
 
 
-def load_clip(model: str = "ViT-B-32", pretrained: str = "laion2b_s34b_b79k", cache_dir: str | None = None) -> Clip:
+def load_clip(model: str = DEFAULT[0], pretrained: str = DEFAULT[1], cache_dir: str | None = None) -> Clip:
     """An open_clip model with weights from a folder (`save_clip`'s or open_clip's), a file, or a hub tag.
 
-    model: open_clip's name of the architecture; a folder says itself what it holds. Tags of weights that were
-    trained with QuickGELU ("openai") get the architecture that has it. cache_dir: for downloads, None for the
-    hub's own place. Raises LabError for unknown names, unfit or damaged weights, and a hub that is out of reach.
+    model       open_clip's name of the architecture; a folder says itself what it holds
+    pretrained  tags of weights that were trained with QuickGELU ("openai") get the architecture that has it
+    cache_dir   for downloads, None for the hub's own place
+    Raises LabError for unknown names, unfit or damaged weights, and a hub that is out of reach.
     """
     path = Path(pretrained)
     if path.is_dir():
         return _from_folder(path)
-    if model not in open_clip.list_models():
-        raise LabError(f"model={model}: open_clip knows no such model{_nearest(model, open_clip.list_models())}")
+    known = open_clip.list_models()
+    if model not in known:
+        raise LabError(f"model={model}: open_clip knows no such model{_nearest(model, known)}")
     if path.is_file():
         return _from_file(model, path)
     if path.suffix in WEIGHT_FILES or len(path.parts) > 1:
@@ -69,29 +72,28 @@ def _from_folder(folder: Path) -> Clip:
 
 def _from_file(model: str, path: Path) -> Clip:
     tag = _tag_in_path(model, path)
-    quick = f"{model}-quickgelu"
-    if get_pretrained_cfg(model, tag).get("quick_gelu") and not _has_quick_gelu(model) and quick in open_clip.list_models():
-        raise LabError(f"pretrained={path}: {tag} weights were trained with QuickGELU; set model={quick}")
+    right = _with_right_activation(model, tag)
+    if right != model:
+        raise LabError(f"pretrained={path}: {tag} weights were trained with QuickGELU; set model={right}")
+    config, name = open_clip.get_model_config(model), f"{model}/{path.name}"
     try:
-        return _build(model, f"{model}/{path.name}", open_clip.get_model_config(model), pretrained=str(path),
-                      force_preprocess_cfg=_preprocessing_for(model, path, tag))
+        preprocess = _preprocessing_for(model, path, tag)
+        return _build(model, name, config, pretrained=str(path), force_preprocess_cfg=preprocess)
     except Exception as error:
         raise LabError(f"pretrained={path}: no weights of model={model} ({_one_line(error)})") from error
 
 
 def _from_hub(model: str, tag: str, cache_dir: str | None) -> Clip:
-    tags = list_pretrained_tags_by_model(model)
-    details = get_pretrained_cfg(model, tag)
-    if not details:
-        reason = f"{TRAIN_OWN}" if model in OWN else f"open_clip knows no such weights of {model}{_nearest(tag, tags)}"
+    if not get_pretrained_cfg(model, tag):
+        nearest = _nearest(tag, list_pretrained_tags_by_model(model))
+        reason = TRAIN_OWN if model in OWN else f"open_clip knows no such weights of {model}{nearest}"
         raise LabError(f"pretrained={tag}: {reason}")
-    quick = f"{model}-quickgelu"
-    if details.get("quick_gelu") and not _has_quick_gelu(model) and quick in open_clip.list_models():
-        log.info("%s weights were trained with QuickGELU: using %s", tag, quick)
-        model = quick
+    model = _with_right_activation(model, tag)
+    config = open_clip.get_model_config(model)
+    log.info("CLIP %s with weights %s from the hub or its cache", model, tag)
     try:
         with _without_waiting():
-            return _build(model, f"{model}/{tag}", open_clip.get_model_config(model), pretrained=tag, cache_dir=cache_dir)
+            return _build(model, f"{model}/{tag}", config, pretrained=tag, cache_dir=cache_dir)
     except Exception as error:
         raise LabError(
             f"pretrained={tag}: could not get the weights of {model} ({_one_line(error)}); "
@@ -105,20 +107,25 @@ def _build(source: str, name: str, config: dict[str, Any], cache_dir: str | None
         return Clip(network, open_clip.get_tokenizer(source, cache_dir=cache_dir), name, config)
 
 
-def _has_quick_gelu(model: str) -> bool:
-    return bool(open_clip.get_model_config(model).get("quick_gelu"))
+def _with_right_activation(model: str, tag: str) -> str:
+    """The model's name, or that of its twin with QuickGELU where the tag's weights were trained with it."""
+    twin = f"{model}-quickgelu"
+    needs = get_pretrained_cfg(model, tag).get("quick_gelu", False)
+    has = open_clip.get_model_config(model).get("quick_gelu", False)
+    return twin if needs and not has and twin in open_clip.list_models() else model
 
 
 def _tag_in_path(model: str, path: Path) -> str:
-    """The tag of this model that a file's path speaks of, or that is published under the file's name; "" if none."""
+    """The tag of this model that a file's path speaks of or that has its name; "" if there is none."""
     where = str(path.resolve()).lower().replace("-", "_")
     tags = sorted(list_pretrained_tags_by_model(model), key=len)
-    published = [tag for tag in tags if Path(get_pretrained_cfg(model, tag).get("url") or "-").name == path.name]
+    urls = {tag: get_pretrained_cfg(model, tag).get("url") or "" for tag in tags}
+    published = [tag for tag in tags if urls[tag].endswith(f"/{path.name}")]
     return ([""] + published + [tag for tag in tags if tag in where])[-1]
 
 
 def _preprocessing_for(model: str, path: Path, tag: str) -> dict[str, Any]:
-    """What the weights in a file expect of images: as the config beside it says, or their tag, or all tags alike."""
+    """What a file's weights expect of images: as the config beside it says, its tag, or all tags alike."""
     config = path.parent / CONFIG
     if config.is_file():
         beside: dict[str, Any] = json.loads(config.read_text()).get("preprocess_cfg", {})
@@ -128,13 +135,13 @@ def _preprocessing_for(model: str, path: Path, tag: str) -> dict[str, Any]:
     known = [{key: get_pretrained_cfg(model, t)[key] for key in keys} for t in tags]
     if known and all(how == known[0] for how in known):
         return known[0]
-    log.warning("%s: nothing tells its preprocessing, taking open_clip's default; put its %s beside it", path, CONFIG)
+    log.warning("%s: its preprocessing is unknown, taking open_clip's default; is there a %s?", path, CONFIG)
     return {}
 
 
 @contextmanager
 def _without_waiting() -> Iterator[None]:
-    """Let the hub's client look into its cache at once where there is no network; it would retry for a minute."""
+    """Let the hub's client use its cache at once where there is no network; it would retry for a minute."""
     before = hub.HF_HUB_OFFLINE
     hub.HF_HUB_OFFLINE = before or not _answers(hub.ENDPOINT)
     try:
@@ -144,7 +151,7 @@ def _without_waiting() -> Iterator[None]:
 
 
 def _answers(url: str) -> bool:
-    """Whether a server can be reached within five seconds; a refusal or an unknown certificate is an answer too."""
+    """Whether a server can be reached within five seconds; a refusal or odd certificate is an answer."""
     try:
         urllib.request.urlopen(urllib.request.Request(url, method="HEAD"), timeout=5).close()
     except urllib.error.HTTPError:

@@ -11,19 +11,20 @@ def targets(truth: Tensor, rows: slice) -> tuple[Tensor, Tensor]:
 
     truth (B, B) bool: whether caption j is true of image i. Each row is spread evenly over what is true.
     """
-    shares = truth.float()
-    return (shares / shares.sum(dim=1, keepdim=True))[rows], (shares / shares.sum(dim=0, keepdim=True)).T[rows]
+    by_image, by_text = (true / true.sum(dim=1, keepdim=True) for true in (truth.float(), truth.T.float()))
+    return by_image[rows], by_text[rows]
 
 
 def matching_loss(
     images: Tensor, texts: Tensor, scale: Tensor, image_targets: Tensor, text_targets: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """Loss (b,) and logits (b, B) of this process's image and text vectors (b, D) against those of all processes.
+    """Loss (b,) and logits (b, B) of this process's unit vectors (b, D) against those of all processes.
 
-    A caption drawn for one image is true of others that share a class or a colour. Counting those as negatives
-    would push apart what belongs together, so targets spread over all that is true (Yang et al. 2022, "Unified
-    contrastive learning in image-text-label space", eq. 3). Where each caption is true of one image only, the mean
-    is open_clip's ClipLoss. Its gradient, averaged over processes, is that of one process with the whole batch.
+    A caption drawn for one image is true of others that share a class or a colour. Counting those as
+    negatives would push apart what belongs together, so targets spread over all that is true (Yang et al.
+    2022, "Unified contrastive learning in image-text-label space", eq. 3). Where each caption is true of one
+    image only, the mean is open_clip's ClipLoss. Its gradient, averaged over processes, is that of one
+    process with the whole batch.
     """
     spread = dist.is_available() and dist.is_initialized()
     rank, world = (dist.get_rank(), dist.get_world_size()) if spread else (0, 1)

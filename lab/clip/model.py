@@ -57,14 +57,15 @@ class Clip:
 
     @torch.no_grad()
     def encode_images(self, images: Tensor) -> Tensor:
-        """(B, 3, H, W) in [-1, 1], any size -> (B, dim) of unit norm, after the preprocessing of the weights."""
-        return normalize(self.model.encode_image(self._prepare(images.to(self.device))).float(), dim=1)  # type: ignore[operator]
+        """(B, 3, H, W) in [-1, 1], any size -> (B, dim) of unit norm, prepared as the weights expect."""
+        vectors: Tensor = self.model.encode_image(self._prepare(images.to(self.device)))  # type: ignore[operator]
+        return normalize(vectors.float(), dim=1)
 
     @torch.no_grad()
     def encode_text(self, prompts: Sequence[str]) -> Tensor:
         """Sentences -> (B, dim) of unit norm; what exceeds the context length is cut off."""
-        tokens = self.tokenizer(list(prompts)).to(self.device)
-        return normalize(self.model.encode_text(tokens).float(), dim=1)  # type: ignore[operator]
+        vectors: Tensor = self.model.encode_text(self.tokenizer(list(prompts)).to(self.device))  # type: ignore[operator]
+        return normalize(vectors.float(), dim=1)
 
     def _prepare(self, images: Tensor) -> Tensor:
         size = [self.image_size, self.image_size]

@@ -29,13 +29,13 @@ def retrieval(clip: Clip, held_out: ImageSet) -> dict[str, float]:
         choices = sorted(set(values))
         prompts = [fact_prompts(field, value) for value in choices]
         if prompts[0]:
-            nearest = (images @ phrase_vectors(clip, prompts).T).argmax(dim=1)
-            found[f"{field}_top1"] = _share(nearest == torch.tensor([choices.index(value) for value in values]))
+            right = torch.tensor([choices.index(value) for value in values])
+            found[f"{field}_top1"] = _share((images @ phrase_vectors(clip, prompts).T).argmax(dim=1) == right)
     return found
 
 
 def phrase_vectors(clip: Clip, phrases: Sequence[Sequence[str]]) -> Tensor:
-    """(K, dim) of unit norm, on the CPU: the mean over prompts that mean the same (Radford et al. 2021, 3.1.4)."""
+    """(K, dim) of unit norm, the mean over prompts that mean the same (Radford et al. 2021, 3.1.4)."""
     return torch.stack([normalize(clip.encode_text(prompts).mean(dim=0), dim=0) for prompts in phrases]).cpu()
 
 

@@ -22,8 +22,11 @@ def save_clip(directory: Path | str, clip: Clip, training: dict[str, Any]) -> Pa
     """
     directory = Path(directory)
     note = {
-        "name": clip.name, "model_cfg": clip.config, "preprocess_cfg": clip.preprocess,
-        "preprocessing": clip.preprocessing, "training": training,
+        "name": clip.name,
+        "model_cfg": clip.config,
+        "preprocess_cfg": clip.preprocess,
+        "preprocessing": clip.preprocessing,
+        "training": training,
     }
     try:
         directory.mkdir(parents=True, exist_ok=True)
@@ -31,12 +34,12 @@ def save_clip(directory: Path | str, clip: Clip, training: dict[str, Any]) -> Pa
         _replace(directory / WEIGHTS, save(halved(clip.model)))
         _replace(directory / CONFIG, (json.dumps(note, indent=2) + "\n").encode())
     except OSError as error:
-        raise LabError(f"{directory}: cannot write the CLIP model there ({error.strerror or error})") from error
+        raise LabError(f"{directory}: cannot write a CLIP model ({error.strerror or error})") from error
     return directory
 
 
 def halved(model: nn.Module) -> dict[str, Tensor]:
-    """The state of a model, matrices in half precision; vectors, scales and running statistics stay as they are."""
+    """A model's state, matrices in half precision; vectors, scales and running statistics as they are."""
     state = {key: tensor.detach().cpu().contiguous() for key, tensor in model.state_dict().items()}
     return {key: t.half() if t.is_floating_point() and t.ndim > 1 else t.clone() for key, t in state.items()}
 

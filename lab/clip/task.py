@@ -1,4 +1,4 @@
-"""Training flower_clip: a small open_clip model from zero, on images and captions made from what is known of them."""
+"""Training flower_clip: a small open_clip model from zero, on images and captions made for them."""
 
 import math
 from copy import deepcopy
@@ -7,7 +7,7 @@ from typing import Any
 
 import open_clip
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from lab.clip.augment import Augmentation
 from lab.clip.captions import CaptionMaker
@@ -22,8 +22,9 @@ from lab.seeding import derive, generator
 from lab.training.task import Task
 
 MAX_LOGIT_SCALE = math.log(100)  # Radford et al. 2021, section 2.5
+STATISTICS_BATCHES = 8  # of training images, for the statistics of batch normalisation
 # The lab's images in [-1, 1] are what the network sees.
-PREPROCESS = {"mean": (0.5, 0.5, 0.5), "std": (0.5, 0.5, 0.5), "interpolation": "bicubic", "resize_mode": "shortest"}
+PREPROCESS = {"mean": (0.5,) * 3, "std": (0.5,) * 3, "interpolation": "bicubic", "resize_mode": "shortest"}
 # Painted flowers must keep all their petals to be counted, and look the same from every side.
 PAINTED_AUGMENTATION = Augmentation(area=(0.9, 1.15), aspect=1.15, turn=180.0, light=0.1, erase=0.0)
 
@@ -95,7 +96,7 @@ class FlowerClipTask(Task):
                 image_vectors.float(), text_vectors.float(), scale.float(), image_targets, text_targets
             )
         hits = image_targets.gather(1, logits.argmax(dim=1, keepdim=True)) > 0
-        return {"loss": loss, "batch_top1": hits.float(), "logit_scale": scale}
+        return {"loss": loss, "batch_top1": hits[:, 0].float(), "logit_scale": scale.detach()}
 
     def epoch(self, step: int) -> float:
         return self.stream.epoch(step)
@@ -109,11 +110,27 @@ class FlowerClipTask(Task):
         return retrieval(self.clip(), self.held_out)
 
     def clip(self) -> Clip:
-        """A frozen copy of the model as it would be stored, in half precision."""
+        """A frozen copy of the model as it would be stored: in half precision, its statistics up to date."""
         network = deepcopy(self.network)
         network.load_state_dict(halved(network))
+        self._refresh_statistics(network)
         config: dict[str, Any] = open_clip.get_model_config(self.architecture)
         return Clip(network, self.tokenizer, self.architecture, config)
+
+    @torch.no_grad()
+    def _refresh_statistics(self, network: nn.Module) -> None:
+        """Measure what batch normalisation keeps on training images again, with the weights as they are now.
+
+        Running statistics belong to the weights of the last steps, not to their average (Izmailov et al.
+        2018, "Averaging weights leads to wider optima", section 3.2).
+        """
+        norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
+        for norm in norms:
+            norm.reset_running_stats()
+            norm.momentum = None  # a plain mean over the batches
+        network.train()
+        for step in range(STATISTICS_BATCHES if norms else 0):
+            network.encode_image(self.inputs(step)["images"].to(self.network.logit_scale.device))  # type: ignore[operator]
 
     def export(self, directory: Path | str) -> Path:
         """Store the model for `load_clip`, with its retrieval figures and what it was trained on.
@@ -121,9 +138,15 @@ class FlowerClipTask(Task):
         Raises LabError where the folder cannot be written.
         """
         clip = self.clip()
-        return save_clip(directory, clip, {
-            "image_set": self.image_set.name, "image_set_fingerprint": self.image_set.fingerprint,
-            "held_out_fingerprint": self.held_out.fingerprint, "held_out_images": len(self.held_out),
-            "retrieval": retrieval(clip, self.held_out), "seed": self.seed,
-        })
-
+        return save_clip(
+            directory,
+            clip,
+            {
+                "image_set": self.image_set.name,
+                "image_set_fingerprint": self.image_set.fingerprint,
+                "held_out_fingerprint": self.held_out.fingerprint,
+                "held_out_images": len(self.held_out),
+                "retrieval": retrieval(clip, self.held_out),
+                "seed": self.seed,
+            },
+        )

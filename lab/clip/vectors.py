@@ -34,15 +34,18 @@ class VectorStats:
 def clip_vectors(clip: Clip, image_set: ImageSet, cache_dir: str | Path, flips: bool = True) -> Tensor:
     """(N, V, dim) float32 of unit norm: each image's centre crop and, with flips, its mirror image.
 
-    Kept in `cache_dir`/clip. A file that is damaged or made by another model, preprocessing or set is made anew.
+    Kept in `cache_dir`/clip. A file that is damaged, or of another model, preprocessing or set, is made anew.
     Raises LabError naming the folder where it cannot be written.
     """
-    folder = Path(cache_dir) / "clip"
+    folder, views = Path(cache_dir) / "clip", "mirrored" if flips else "centre"
     about = {
-        "model": clip.name, "fingerprint": clip.fingerprint, "preprocessing": clip.preprocessing,
-        "normalised": "true", "image_set": image_set.fingerprint, "views": "centre, mirrored" if flips else "centre",
+        "model": clip.name,
+        "fingerprint": clip.fingerprint,
+        "preprocessing": clip.preprocessing,
+        "normalised": "true",
+        "image_set": image_set.fingerprint,
+        "views": views,
     }
-    views = "mirrored" if flips else "centre"
     path = folder / f"{image_set.name}-{image_set.fingerprint}-{clip.fingerprint}-{views}.safetensors"
     shape = (len(image_set), 2 if flips else 1, clip.dim)
     vectors = _read(path, about, shape)

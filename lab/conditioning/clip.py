@@ -55,7 +55,11 @@ class ClipVector(Conditioner):
 
     def _allocate(self, dim: int) -> None:
         self.null_vector = nn.Parameter(torch.zeros(dim))
-        for name, value in (("mean", torch.zeros(dim)), ("std", torch.ones(())), ("text_mean", torch.zeros(dim))):
+        for name, value in (
+            ("mean", torch.zeros(dim)),
+            ("std", torch.ones(())),
+            ("text_mean", torch.zeros(dim)),
+        ):
             self.register_buffer(name, value)
 
     @property
@@ -75,7 +79,11 @@ class ClipVector(Conditioner):
         """Encode the whole set once (cached on disk) and take its statistics."""
         self._vectors = _mean_view(clip_vectors(self.clip, images, cache_dir))
         stats = vector_stats(self.clip, images, self._vectors[:, None])
-        self.dim, self.fingerprint, self.class_names = self.clip.dim, self.clip.fingerprint, images.class_names
+        self.dim, self.fingerprint, self.class_names = (
+            self.clip.dim,
+            self.clip.fingerprint,
+            images.class_names,
+        )
         self._allocate(self.dim)
         self.mean, self.std, self.text_mean = stats.mean, stats.std, stats.text_mean
         return {

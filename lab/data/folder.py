@@ -25,9 +25,17 @@ class Folder:
     any class can spare it. Pictures smaller than `image_size` are enlarged.
     """
 
-    def __init__(self, root: str, image_size: int = 64, held_out_fraction: float = 0.1,
-                 on_bad_file: Literal["error", "skip"] = "error", classes: bool | None = None,
-                 cache_dir: str = "datasets", crop_margin: float = 0.125, workers: int | None = None) -> None:
+    def __init__(
+        self,
+        root: str,
+        image_size: int = 64,
+        held_out_fraction: float = 0.1,
+        on_bad_file: Literal["error", "skip"] = "error",
+        classes: bool | None = None,
+        cache_dir: str = "datasets",
+        crop_margin: float = 0.125,
+        workers: int | None = None,
+    ) -> None:
         """Nothing is read before `load`. Raises LabError where a value is impossible.
 
         on_bad_file: refuse the folder because of a file that is no sound image, or log a warning and go on.
@@ -53,11 +61,17 @@ class Folder:
         check_split(split)
         by_class = self._by_class()
         held_out = self._held_out(by_class)
-        items = [(path, label) for label, paths in enumerate(by_class.values()) for path in paths
-                 if (path in held_out) == (split == "held_out")]
+        items = [
+            (path, label)
+            for label, paths in enumerate(by_class.values())
+            for path in paths
+            if (path in held_out) == (split == "held_out")
+        ]
         if not items:
-            raise LabError(f"{self.root}: data.held_out_fraction={self.held_out_fraction} holds nothing out; "
-                           "raise it, or add images where a class has just one")
+            raise LabError(
+                f"{self.root}: data.held_out_fraction={self.held_out_fraction} holds nothing out; "
+                "raise it, or add images where a class has just one"
+            )
         return self._image_set(split, items, tuple(name for name in by_class if name))
 
     def _image_set(self, split: Split, items: list[tuple[Path, int]], names: tuple[str, ...]) -> ImageSet:
@@ -65,15 +79,24 @@ class Folder:
         paths = [path for path, _ in items]
         files = [self._describe(path) for path in paths]
         key = fingerprint("folder", split, self.side, self.on_bad_file, files)
-        pixels, skipped = cache.load_or_build(self.cache_dir / "cache", f"folder-{split}-{key}", self.side,
-                                              lambda: self._rows(paths))
+        pixels, skipped = cache.load_or_build(
+            self.cache_dir / "cache", f"folder-{split}-{key}", self.side, lambda: self._rows(paths)
+        )
         for reason in skipped.values():
             log.warning("skipped %s", reason)
         kept = [label for i, (_, label) in enumerate(items) if i not in skipped]
         self._check_kept(split, kept, names)
         labels = torch.tensor(kept) if names else torch.full((len(kept),), -1)
-        return ImageSet(self.root.resolve().name, pixels, labels, names, self.image_size,
-                        captions=(), factors=(), fingerprint=key)
+        return ImageSet(
+            self.root.resolve().name,
+            pixels,
+            labels,
+            names,
+            self.image_size,
+            captions=(),
+            factors=(),
+            fingerprint=key,
+        )
 
     def _check_kept(self, split: Split, labels: list[int], names: tuple[str, ...]) -> None:
         """Raise LabError where bad files leave nothing, or a class with nothing to train on."""
@@ -81,8 +104,10 @@ class Folder:
             raise LabError(f"{self.root}: no sound image in its {split} part; see the warnings for each file")
         empty = sorted(set(range(len(names))) - set(labels)) if split == "train" else []
         if empty:
-            raise LabError(f"{self.root / names[empty[0]]}: a class with no sound image to train on; "
-                           "add images or remove the sub-folder")
+            raise LabError(
+                f"{self.root / names[empty[0]]}: a class with no sound image to train on; "
+                "add images or remove the sub-folder"
+            )
 
     def _rows(self, paths: list[Path]) -> Iterator[np.ndarray | LabError]:
         """The square of each file; an unfit file is passed on or refused, as configured."""

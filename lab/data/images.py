@@ -15,8 +15,18 @@ from lab.errors import LabError
 log = logging.getLogger(__name__)
 
 # All that Pillow has been seen to raise on damaged files; OSError covers unknown formats and truncation.
-UNREADABLE = (OSError, SyntaxError, ValueError, EOFError, KeyError, IndexError, TypeError, struct.error,
-              OverflowError, Image.DecompressionBombError)
+UNREADABLE = (
+    OSError,
+    SyntaxError,
+    ValueError,
+    EOFError,
+    KeyError,
+    IndexError,
+    TypeError,
+    struct.error,
+    OverflowError,
+    Image.DecompressionBombError,
+)
 REPORT_EVERY = 1024  # images between two lines of progress
 
 
@@ -81,6 +91,7 @@ def decode(paths: Sequence[Path], side: int, workers: int | None = None) -> Iter
 
     Threads, one a core by default: Pillow decodes and resizes outside the interpreter's lock.
     """
+
     def attempt(path: Path) -> np.ndarray | LabError:
         try:
             return square(path, side)

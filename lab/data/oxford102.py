@@ -23,8 +23,15 @@ OFFICIAL = {"train": ("train", "test"), "held_out": ("val",)}
 class Oxford102:
     """8189 photos, 102 kinds of flower: 7169 (official train + test) to train on, 1020 (val) held out."""
 
-    def __init__(self, image_size: int = 64, root: str | None = None, cache_dir: str = "datasets",
-                 download: bool = True, crop_margin: float = 0.125, workers: int | None = None) -> None:
+    def __init__(
+        self,
+        image_size: int = 64,
+        root: str | None = None,
+        cache_dir: str = "datasets",
+        download: bool = True,
+        crop_margin: float = 0.125,
+        workers: int | None = None,
+    ) -> None:
         """Nothing is read before `load`. Raises LabError where the sizes are impossible.
 
         root: what torchvision's Flowers102 calls root; else the environment's FLOWERS102_ROOT, else
@@ -45,10 +52,19 @@ class Oxford102:
         root = self._root()
         paths, labels = self._files(root, split)
         key = fingerprint("oxford102", split, self.side, [_describe(path, root) for path in paths])
-        pixels = cache.load_or_build(self.cache_dir / "cache", f"oxford102-{split}-{key}", self.side,
-                                     lambda: self._rows(paths)).pixels
-        return ImageSet("oxford102", pixels, torch.tensor(labels), tuple(Flowers102.classes), self.image_size,
-                        captions=(), factors=(), fingerprint=key)
+        pixels = cache.load_or_build(
+            self.cache_dir / "cache", f"oxford102-{split}-{key}", self.side, lambda: self._rows(paths)
+        ).pixels
+        return ImageSet(
+            "oxford102",
+            pixels,
+            torch.tensor(labels),
+            tuple(Flowers102.classes),
+            self.image_size,
+            captions=(),
+            factors=(),
+            fingerprint=key,
+        )
 
     def _rows(self, paths: list[Path]) -> Iterator[np.ndarray]:
         """The squares of all files: a set with a fixed protocol is whole or refused."""
@@ -76,13 +92,17 @@ class Oxford102:
             with cache.locked(root / "download.lock"):
                 Flowers102(root, download=True)
         except Exception as error:  # torchvision lets many kinds through: network, archive, checksum
-            raise LabError(f"no Oxford 102 Flowers under {root} and no download "
-                           f"({' '.join(str(error).split())}): {REMEDY}") from error
+            raise LabError(
+                f"no Oxford 102 Flowers under {root} and no download "
+                f"({' '.join(str(error).split())}): {REMEDY}"
+            ) from error
         return root
 
 
-REMEDY = ("set data.root (or FLOWERS102_ROOT) to the folder that holds flowers-102, "
-          "or use data=petals, which needs no download")
+REMEDY = (
+    "set data.root (or FLOWERS102_ROOT) to the folder that holds flowers-102, "
+    "or use data=petals, which needs no download"
+)
 
 
 def _is_there(root: Path) -> bool:

@@ -21,8 +21,15 @@ CHUNK = 8  # flowers painted together
 class Petals:
     """Painted flowers of 40 kinds with their true factors; image i depends on (seed, split, i) alone."""
 
-    def __init__(self, image_size: int = 64, size: int = 4096, held_out_size: int = 512, seed: int = 0,
-                 cache_dir: str = "datasets", crop_margin: float = 0.0) -> None:
+    def __init__(
+        self,
+        image_size: int = 64,
+        size: int = 4096,
+        held_out_size: int = 512,
+        seed: int = 0,
+        cache_dir: str = "datasets",
+        crop_margin: float = 0.0,
+    ) -> None:
         """Nothing is painted before `load`. Raises LabError where a size is impossible.
 
         size, held_out_size: images in the two splits. No margin by default, for a crop could cut petals off.
@@ -42,13 +49,18 @@ class Petals:
         check_split(split)
         count = self.sizes[split]
         key = fingerprint("petals", EDITION, split, self.seed, self.side, count)
-        pixels = cache.load_or_build(self.cache_dir / "cache", f"petals-{split}-{key}", self.side,
-                                     lambda: self._rows(split)).pixels
+        pixels = cache.load_or_build(
+            self.cache_dir / "cache", f"petals-{split}-{key}", self.side, lambda: self._rows(split)
+        ).pixels
         return ImageSet(
-            name="petals", pixels=pixels, labels=torch.arange(count) % len(KINDS),
-            class_names=tuple(class_name(kind) for kind in KINDS), image_size=self.image_size,
+            name="petals",
+            pixels=pixels,
+            labels=torch.arange(count) % len(KINDS),
+            class_names=tuple(class_name(kind) for kind in KINDS),
+            image_size=self.image_size,
             captions=tuple(self._caption(split, i) for i in range(count)),
-            factors=tuple(asdict(_kind(i)) for i in range(count)), fingerprint=key,
+            factors=tuple(asdict(_kind(i)) for i in range(count)),
+            fingerprint=key,
         )
 
     def _rows(self, split: Split) -> Iterator[np.ndarray]:

@@ -41,12 +41,24 @@ SHAPES = {
     "ruffled": Shape(base=2.2, tip=0.45, width=0.5, room=0.84, ruffle=0.12),
 }
 PETAL_COLOURS = {
-    "red": (212, 28, 36), "orange": (250, 130, 15), "yellow": (252, 216, 36), "green": (140, 205, 60),
-    "blue": (52, 88, 224), "purple": (132, 52, 178), "pink": (250, 136, 184), "white": (246, 244, 240),
+    "red": (212, 28, 36),
+    "orange": (250, 130, 15),
+    "yellow": (252, 216, 36),
+    "green": (140, 205, 60),
+    "blue": (52, 88, 224),
+    "purple": (132, 52, 178),
+    "pink": (250, 136, 184),
+    "white": (246, 244, 240),
 }
 CENTRE_COLOURS = {
-    "yellow": (250, 205, 40), "brown": (96, 56, 28), "white": (250, 246, 232), "orange": (240, 130, 20),
-    "black": (38, 28, 40), "red": (190, 30, 40), "purple": (110, 40, 140), "green": (110, 170, 60),
+    "yellow": (250, 205, 40),
+    "brown": (96, 56, 28),
+    "white": (250, 246, 232),
+    "orange": (240, 130, 20),
+    "black": (38, 28, 40),
+    "red": (190, 30, 40),
+    "purple": (110, 40, 140),
+    "green": (110, 170, 60),
 }
 CENTRE_SIZES = {"small": 0.17, "large": 0.30}  # radii
 # Two tones each, bytes; a flower never stands before a background of its own colour.
@@ -59,8 +71,12 @@ BACKGROUNDS = {
     "dusk": ((48, 48, 72), (122, 112, 140)),
 }
 UNFIT = {
-    "green": ("meadow",), "blue": ("sky", "dusk"), "white": ("sky", "sand"), "purple": ("dusk",),
-    "yellow": ("sand",), "orange": ("sand", "earth"),
+    "green": ("meadow",),
+    "blue": ("sky", "dusk"),
+    "white": ("sky", "sand"),
+    "purple": ("dusk",),
+    "yellow": ("sand",),
+    "orange": ("sand", "earth"),
 }
 
 

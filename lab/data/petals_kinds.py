@@ -71,9 +71,15 @@ TEMPLATES = (
 
 def captions(kind: Kind) -> list[str]:
     """All the ways in which a flower of this kind is described."""
-    words = {"colour": kind.petal_colour, "a_colour": _with_article(kind.petal_colour),
-             "count": COUNTS[kind.petal_count], "shape": _adjective(kind), "size": kind.centre_size,
-             "centre": kind.centre_colour, "a_centre": _with_article(kind.centre_colour)}
+    words = {
+        "colour": kind.petal_colour,
+        "a_colour": _with_article(kind.petal_colour),
+        "count": COUNTS[kind.petal_count],
+        "shape": _adjective(kind),
+        "size": kind.centre_size,
+        "centre": kind.centre_colour,
+        "a_centre": _with_article(kind.centre_colour),
+    }
     return [template.format(**words) for template in TEMPLATES]
 
 

@@ -11,8 +11,9 @@ from lab.seeding import generator
 class BatchStream:
     """An endless stream of augmented batches; each rank of a run sees a slice of what one process sees."""
 
-    def __init__(self, image_set: ImageSet, batch_size: int, seed: int, class_balanced: bool = False,
-                 flip: bool = True) -> None:
+    def __init__(
+        self, image_set: ImageSet, batch_size: int, seed: int, class_balanced: bool = False, flip: bool = True
+    ) -> None:
         """batch_size: of all ranks together. Raises LabError where there is nothing to draw from.
 
         class_balanced: draw a class uniformly, then one of its images; else each image once an epoch.

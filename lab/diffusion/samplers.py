@@ -77,8 +77,7 @@ def ddpm(
         alpha_next, sigma_next = schedule.alpha_sigma(_full(t_next, x), x)
         beta = 1 - (alpha / alpha_next) ** 2
         x_next = (
-            alpha_next * beta / sigma**2 * prediction.x0
-            + alpha / alpha_next * sigma_next**2 / sigma**2 * x
+            alpha_next * beta / sigma**2 * prediction.x0 + alpha / alpha_next * sigma_next**2 / sigma**2 * x
         )
         if t_next >= 0:
             x_next = x_next + eta * sigma_next / sigma * beta.sqrt() * step_noise(step)

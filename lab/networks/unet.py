@@ -83,7 +83,9 @@ class UNet(nn.Module):
             width = w
         self.middle = nn.ModuleList(stage(width, width, len(widths) - 1) for _ in range(2))
         for level, w in reversed(list(enumerate(widths))):
-            self.up.append(nn.ModuleList(stage((width if i == 0 else w) + w, w, level) for i in range(blocks)))
+            self.up.append(
+                nn.ModuleList(stage((width if i == 0 else w) + w, w, level) for i in range(blocks))
+            )
             self.grow.append(nn.Identity() if level == 0 else nn.Conv2d(w, w, 3, padding=1))
             width = w
         self.head = nn.Sequential(norm(width), nn.SiLU(), zero_(nn.Conv2d(width, door, 3, padding=1)))
@@ -95,13 +97,17 @@ class UNet(nn.Module):
         for key, chosen in (("linear_attention", linear), ("full_attention", full)):
             for resolution in chosen:
                 if resolution not in resolutions:
-                    raise LabError(f"model.{key}={list(chosen)}: no level has {resolution}, they have {resolutions}")
+                    raise LabError(
+                        f"model.{key}={list(chosen)}: no level has {resolution}, they have {resolutions}"
+                    )
         return ["full" if r in full else "linear" if r in linear else None for r in resolutions]
 
     def check_size(self, height: int, width: int) -> None:
         """LabError unless both sides are multiples of what the door and the levels divide by."""
         if height < 1 or width < 1 or height % self.factor or width % self.factor:
-            raise LabError(f"size {height}x{width}: the network takes multiples of {self.factor} (patch_size x 2 a level)")
+            raise LabError(
+                f"size {height}x{width}: the network takes multiples of {self.factor} (patch_size x 2 a level)"
+            )
 
     def forward(self, x: Tensor, t: Tensor, condition: Condition | None = None) -> Tensor:
         """x (B, C, H, W), t (B,) time steps, condition.vector (B, condition_dim) -> (B, C, H, W)."""

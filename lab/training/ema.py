@@ -6,19 +6,15 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
-from lab.errors import LabError
-
 
 class EMA:
     """Averages parameters; the decay rises as (1 + step) / (10 + step) until it reaches `decay`.
 
     Without the warm-up the random start weighs on the average for the first 1 / (1 - decay) steps and more.
-    Raises LabError for a decay outside [0, 1).
+    decay lies in [0, 1); `TrainingSettings` sees to it.
     """
 
     def __init__(self, module: nn.Module, decay: float = 0.9995) -> None:
-        if not 0 <= decay < 1:
-            raise LabError(f"training.ema_decay={decay}: use a number from 0 up to, not including, 1")
         self.decay = decay
         self.parameters = dict(module.named_parameters())
         self.averages = {name: parameter.detach().clone() for name, parameter in self.parameters.items()}

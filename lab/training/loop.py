@@ -9,11 +9,13 @@ from pathlib import Path
 
 import torch
 from accelerate import Accelerator, PartialState
+from accelerate.state import AcceleratorState
 from torch import Tensor
 from tqdm import tqdm
 
 from lab import checkpoint
 from lab.errors import LabError
+from lab.render.provenance import write_whole
 from lab.seeding import derive
 from lab.training.ema import EMA
 from lab.training.log import TrainingLog
@@ -24,9 +26,11 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class TrainingSettings:
-    """Knobs of the loop; intervals are in steps, 0 switches one off.
+    """Knobs of the loop; intervals are in steps, 0 switches one off, and the last step counts for each.
 
-    batch_size is global: processes share it. precision: "auto" is bf16 where the hardware computes it, else fp32.
+    batch_size is global: processes share it. precision: "auto" is bf16 where the hardware computes it, else
+    fp32. A row is logged at every preview and save as well: a resumed run then writes the log of one that
+    never stopped.
     Raises LabError for values that cannot be.
     """
 
@@ -50,13 +54,18 @@ class TrainingSettings:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "betas", tuple(self.betas))
-        for key in ("steps", "batch_size", "log_every"):
+        for key in ("steps", "batch_size", "keep"):
             if getattr(self, key) < 1:
                 raise LabError(f"training.{key}={getattr(self, key)}: use at least 1")
-        for key in ("lr_warmup", "preview_every", "save_every", "keep", "weight_decay", "grad_clip"):
-            if getattr(self, key) < 0:
+        for key in ("lr_warmup", "log_every", "preview_every", "save_every", "weight_decay", "grad_clip"):
+            if not getattr(self, key) >= 0:
                 raise LabError(f"training.{key}={getattr(self, key)}: use 0 or more")
-        if not self.lr > 0:
+        for key, value in (("ema_decay", self.ema_decay), *(("betas", beta) for beta in self.betas)):
+            if not 0 <= value < 1:
+                raise LabError(
+                    f"training.{key}={getattr(self, key)}: use numbers from 0 up to, not including, 1"
+                )
+        if not 0 < self.lr < math.inf:
             raise LabError(f"training.lr={self.lr}: use a positive number")
         if self.precision not in ("auto", "fp32", "bf16"):
             raise LabError(f"training.precision={self.precision}: use auto, fp32 or bf16")
@@ -79,6 +88,7 @@ def hardware_has_bf16(device: torch.device) -> bool:
 
 def make_accelerator(precision: str = "auto") -> Accelerator:
     """An Accelerator in the precision that is asked for, or that the hardware is good at."""
+    AcceleratorState._reset_state()  # a process may train twice, e.g. a CLIP first, each in its own precision
     in_bf16 = precision == "bf16" or (precision == "auto" and hardware_has_bf16(PartialState().device))
     return Accelerator(mixed_precision="bf16" if in_bf16 else "no")
 
@@ -89,6 +99,10 @@ class Trainer:
     def __init__(self, task: Task, run_dir: Path, settings: TrainingSettings, seed: int) -> None:
         self.task, self.run_dir, self.settings, self.seed = task, run_dir, settings, seed
         self.accelerator = make_accelerator(settings.precision)
+        if settings.batch_size % (processes := self.accelerator.num_processes):
+            raise LabError(
+                f"training.batch_size={settings.batch_size}: use a multiple of the {processes} processes"
+            )
         torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
         task.to(self.accelerator.device, memory_format=torch.channels_last)
         trainable = {name: p for name, p in task.named_parameters() if p.requires_grad}
@@ -115,34 +129,28 @@ class Trainer:
         log = TrainingLog(self.run_dir / "log.csv", self.step) if main else None
         bar = tqdm(total=settings.steps, initial=self.step, disable=not (main and sys.stderr.isatty()))
         window: list[dict[str, Tensor]] = []
-        since, mark = self.step, time.perf_counter()
+        mark = time.perf_counter()
         while self.step < settings.steps:
             window.append(self.train_step())
             bar.update()
-            if self._due(settings.log_every):
-                row = self._summary(window, since)
-                now = time.perf_counter()
-                self.seconds += now - mark
-                row["images_per_second"] = (self.step - since) * settings.batch_size / (now - mark)
-                row["seconds"] = self.seconds
-                bar.set_postfix(loss=f"{row['loss']:.4f}", refresh=False)
-                if self._due(settings.preview_every):
-                    row |= self._preview()
-                if log:
-                    log.write(row)
-                if main and not sys.stderr.isatty():
-                    logger.info("step %d  %s", self.step, "  ".join(f"{k} {v:.5g}" for k, v in row.items() if k != "step"))
-                window, since, mark = [], self.step, time.perf_counter()
+            if not self._due(settings.log_every, settings.preview_every, settings.save_every):
+                continue
+            row = self._summary(window, time.perf_counter() - mark)
+            bar.set_postfix(loss=f"{row['loss']:.4f}", refresh=False)
+            if self._due(settings.preview_every):
+                row |= self._preview()
+            if log:
+                log.write(row)
+            if main and bar.disable:
+                logger.info("  ".join(f"{key} {value:.5g}" for key, value in row.items()))
             if self._due(settings.save_every):
-                if window:
-                    self._check_finite(window, since)
-                started = time.perf_counter()
                 self.save()
-                mark += time.perf_counter() - started
+            window, mark = [], time.perf_counter()
         bar.close()
 
-    def _due(self, every: int) -> bool:
-        return self.step == self.settings.steps or (every > 0 and self.step % every == 0)
+    def _due(self, *intervals: int) -> bool:
+        every_so_often = any(every > 0 and self.step % every == 0 for every in intervals)
+        return every_so_often or self.step == self.settings.steps
 
     def train_step(self) -> dict[str, Tensor]:
         """One optimiser step; returns this rank's mean losses as tensors still on the device."""
@@ -165,25 +173,34 @@ class Trainer:
 
     # -- numbers -------------------------------------------------------------------------------------
 
-    def _summary(self, window: list[dict[str, Tensor]], since: int) -> dict[str, float]:
-        self._check_finite(window, since)
+    def _summary(self, window: list[dict[str, Tensor]], seconds: float) -> dict[str, float]:
+        """The row of the log for the steps in the window; LabError where one of them was not finite."""
+        self._check_finite(window)
         means = {key: torch.stack([losses[key] for losses in window]).mean() for key in window[0]}
-        reduced = {key: float(self.accelerator.reduce(value, "mean")) for key, value in means.items()}
-        return {"step": self.step, "epoch": self.task.epoch(self.step), **reduced, "lr": self.settings.lr_at(self.step - 1)}
+        self.seconds += seconds
+        return {
+            "step": self.step,
+            "epoch": self.task.epoch(self.step),
+            **{key: float(self.accelerator.reduce(value, "mean")) for key, value in means.items()},
+            "lr": self.settings.lr_at(self.step - 1),
+            "images_per_second": len(window) * self.settings.batch_size / seconds,
+            "seconds": self.seconds,
+        }
 
-    def _check_finite(self, window: list[dict[str, Tensor]], since: int) -> None:
-        losses = self.accelerator.reduce(torch.stack([entry["loss"] for entry in window]), "mean")
-        bad = (~losses.isfinite()).nonzero().flatten().tolist()
+    def _check_finite(self, window: list[dict[str, Tensor]]) -> None:
+        """LabError, before anything is saved, for a loss that is not finite or would leave weights that are not."""
+        numbers = torch.stack([entry["loss"] + entry["grad_norm"] for entry in window])
+        bad = (~self.accelerator.reduce(numbers, "mean").isfinite()).nonzero().flatten().tolist()
         if not bad:
             return
-        step = since + bad[0]
+        step = self.step - len(window) + bad[0]
         report = self.run_dir / "not_finite.csv"
         if self.accelerator.is_main_process:
             rows = "".join(f"{step},{index}\n" for index in self.task.culprits(step))
-            report.write_text("step,index\n" + rows)
+            write_whole(report, lambda staged: staged.write_text("step,index\n" + rows))
         raise LabError(
-            f"the loss of step {step} is not finite: its images' indices are in {report}, checkpoints are untouched; "
-            f"look at those images, or lower training.lr={self.settings.lr}"
+            f"loss or gradient of step {step} is not finite: its images' indices are in {report}, checkpoints are "
+            f"untouched; look at those images, or lower training.lr={self.settings.lr}"
         )
 
     @torch.no_grad()
@@ -209,11 +226,13 @@ class Trainer:
         raw = self.task.state_dict()
         tensors = {"weights": raw | self.ema.averages, "raw": raw, "optimizer": self._optimizer_tensors()}
         state = {"step": self.step, "seconds": self.seconds, "images": self.step * self.settings.batch_size}
-        checkpoint.save(self.directory, self.step, tensors, state, keep=max(1, self.settings.keep))
+        checkpoint.save(self.directory, self.step, tensors, state, keep=self.settings.keep)
 
     def _optimizer_tensors(self) -> dict[str, Tensor]:
         states = self.optimizer.state_dict()["state"]
-        return {f"{self.names[i]}/{key}": value for i, entry in states.items() for key, value in entry.items()}
+        return {
+            f"{self.names[i]}/{key}": value for i, entry in states.items() for key, value in entry.items()
+        }
 
     def _resume(self) -> None:
         found = checkpoint.latest(self.directory)
@@ -221,10 +240,17 @@ class Trainer:
             return
         self.task.load_state_dict(found.tensors("raw"))
         self.ema.load(found.tensors("weights"))
-        states: dict[int, dict[str, Tensor]] = {}
-        for key, value in found.tensors("optimizer").items():
-            name, field = key.rsplit("/", 1)
-            states.setdefault(self.names.index(name), {})[field] = value
-        self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": states})
+        self._load_optimizer(found.tensors("optimizer"))
         self.step, self.seconds = found.step, float(found.state["seconds"])
         logger.info("resumed %s at step %d", self.run_dir, self.step)
+
+    def _load_optimizer(self, tensors: dict[str, Tensor]) -> None:
+        """Take the optimiser's state, laid out in memory as the parameters are: the fused kernel relies on it."""
+        parameters = dict(self.task.named_parameters())
+        states: dict[int, dict[str, Tensor]] = {}
+        for key, value in tensors.items():
+            name, field = key.rsplit("/", 1)
+            if value.shape == parameters[name].shape:
+                value = torch.empty_like(parameters[name], requires_grad=False).copy_(value)
+            states.setdefault(self.names.index(name), {})[field] = value
+        self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": states})

@@ -14,9 +14,17 @@ from lab.clip import Clip
 from lab.data import ImageSet
 
 RGB = {
-    "red": (220, 20, 30), "orange": (255, 140, 10), "yellow": (250, 215, 40), "green": (60, 160, 60),
-    "blue": (50, 90, 220), "purple": (120, 40, 160), "pink": (250, 130, 180), "white": (250, 250, 250),
-    "black": (8, 8, 8), "brown": (110, 65, 30), "grey": (125, 125, 125),
+    "red": (220, 20, 30),
+    "orange": (255, 140, 10),
+    "yellow": (250, 215, 40),
+    "green": (60, 160, 60),
+    "blue": (50, 90, 220),
+    "purple": (120, 40, 160),
+    "pink": (250, 130, 180),
+    "white": (250, 250, 250),
+    "black": (8, 8, 8),
+    "brown": (110, 65, 30),
+    "grey": (125, 125, 125),
 }
 LEAF = (60, 90, 45)
 TINY = {
@@ -27,7 +35,10 @@ TINY = {
 
 
 def paint_disc(
-    colour: Sequence[int], background: Sequence[int] = LEAF, size: int = 72, radius: float = 0.33,
+    colour: Sequence[int],
+    background: Sequence[int] = LEAF,
+    size: int = 72,
+    radius: float = 0.33,
     centre: tuple[float, float] = (0.5, 0.5),
 ) -> Tensor:
     """(size, size, 3) uint8: a disc, its radius and centre in picture widths."""
@@ -51,15 +62,25 @@ def make_set() -> Callable[..., ImageSet]:
     """Image sets whose image i is a disc of colours[i], of class labels[i]."""
 
     def make(
-        colours: Sequence[str], labels: Sequence[int] = (), class_names: Sequence[str] = (),
-        captions: Sequence[str] = (), factors: Sequence[dict[str, Any]] = (), size: int = 32, seed: int = 0,
+        colours: Sequence[str],
+        labels: Sequence[int] = (),
+        class_names: Sequence[str] = (),
+        captions: Sequence[str] = (),
+        factors: Sequence[dict[str, Any]] = (),
+        size: int = 32,
+        seed: int = 0,
     ) -> ImageSet:
         noise = torch.randint(-8, 9, (len(colours), 36, 36, 3), generator=torch.Generator().manual_seed(seed))
         discs = torch.stack([paint_disc(RGB[colour], size=36) for colour in colours])
         return ImageSet(
-            name="discs", pixels=(discs + noise).clamp(0, 255).to(torch.uint8),
-            labels=torch.tensor(labels or [-1] * len(colours)), class_names=tuple(class_names), image_size=size,
-            captions=tuple(captions), factors=tuple(factors), fingerprint=f"{len(colours)}-{seed}",
+            name="discs",
+            pixels=(discs + noise).clamp(0, 255).to(torch.uint8),
+            labels=torch.tensor(labels or [-1] * len(colours)),
+            class_names=tuple(class_names),
+            image_size=size,
+            captions=tuple(captions),
+            factors=tuple(factors),
+            fingerprint=f"{len(colours)}-{seed}",
         )
 
     return make

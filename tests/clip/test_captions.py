@@ -15,7 +15,9 @@ def drawn(maker: CaptionMaker, indices: list[int], seed: int = 0) -> Captions:
 
 @pytest.fixture
 def named(make_set: MakeSet) -> ImageSet:
-    return make_set(["red", "red", "yellow", "white"], labels=[0, 1, 1, 2], class_names=["rose", "iris", "pink primrose"])
+    return make_set(
+        ["red", "red", "yellow", "white"], labels=[0, 1, 1, 2], class_names=["rose", "iris", "pink primrose"]
+    )
 
 
 @pytest.fixture
@@ -23,7 +25,8 @@ def painted(make_set: MakeSet) -> ImageSet:
     rows = [("red", 3, "yellow"), ("red", 5, "yellow"), ("blue", 5, "white")]
     factors = [{"petal_colour": p, "petal_count": n, "centre_colour": c} for p, n, c in rows]
     captions = [
-        "a red flower with three petals", "a red flower with five petals and a yellow centre",
+        "a red flower with three petals",
+        "a red flower with five petals and a yellow centre",
         "five blue petals around a white centre",
     ]
     return make_set(["red", "red", "blue"], [0, 1, 2], ["a", "b", "c"], captions, factors)
@@ -83,7 +86,7 @@ def test_own_captions_state_the_factors_that_they_say(painted: ImageSet) -> None
     maker = CaptionMaker(painted)
     assert maker.fields == ("name", "petal_colour", "petal_count", "centre_colour")
     captions = drawn(maker, [0, 1, 2] * 100)
-    stated = {text: row for text, row in zip(captions.texts, captions.stated.tolist(), strict=True)}
+    stated = dict(zip(captions.texts, captions.stated.tolist(), strict=True))
     assert stated["a red flower with three petals"] == [False, True, True, False]
     assert stated["a red flower with five petals and a yellow centre"] == [False, True, True, True]
     assert stated["five blue petals around a white centre"] == [False, True, True, True]
@@ -92,11 +95,18 @@ def test_own_captions_state_the_factors_that_they_say(painted: ImageSet) -> None
 
 def test_painted_sets_also_get_short_captions(painted: ImageSet) -> None:
     texts = set(drawn(CaptionMaker(painted), [1] * 300).texts)
-    assert {"a red flower", "a flower with five petals", "a red flower with five petals", "a b in bloom"} <= texts
+    assert {
+        "a red flower",
+        "a flower with five petals",
+        "a red flower with five petals",
+        "a b in bloom",
+    } <= texts
 
 
 def test_captions_alone_are_true_where_they_are_equal(make_set: MakeSet) -> None:
-    maker = CaptionMaker(make_set(["red", "blue", "red"], captions=["one thing", "another thing", "one thing"]))
+    maker = CaptionMaker(
+        make_set(["red", "blue", "red"], captions=["one thing", "another thing", "one thing"])
+    )
     captions = drawn(maker, [0, 1, 2])
     assert captions.texts == ("one thing", "another thing", "one thing")
     assert maker.truth(torch.arange(3), captions).int().tolist() == [[1, 0, 1], [0, 1, 0], [1, 0, 1]]

@@ -20,7 +20,10 @@ def images(size: tuple[int, int], count: int = 3) -> torch.Tensor:
 
 
 def test_vectors_have_unit_norm(tiny_clip: Clip) -> None:
-    for vectors in (tiny_clip.encode_images(images((40, 40))), tiny_clip.encode_text(["a rose", "a red rose"])):
+    for vectors in (
+        tiny_clip.encode_images(images((40, 40))),
+        tiny_clip.encode_text(["a rose", "a red rose"]),
+    ):
         assert vectors.shape[1] == tiny_clip.dim == 16
         torch.testing.assert_close(vectors.norm(dim=1), torch.ones(len(vectors)))
     assert not vectors.requires_grad
@@ -46,7 +49,9 @@ def test_images_are_prepared_as_open_clip_does(tiny: str, how: dict[str, Any], s
     assert float(cosine_similarity(ours, theirs).min()) > 0.999
 
 
-def test_text_goes_through_the_models_own_tokenizer(tiny: str, tiny_clip: Clip, tiny_network: nn.Module) -> None:
+def test_text_goes_through_the_models_own_tokenizer(
+    tiny: str, tiny_clip: Clip, tiny_network: nn.Module
+) -> None:
     prompts = ["a rose", "a photo of an iris, a type of flower"]
     tokens = open_clip.get_tokenizer(tiny)(prompts)
     expected = tiny_network.encode_text(tokens, normalize=True)  # type: ignore[operator]

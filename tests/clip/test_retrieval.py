@@ -22,7 +22,10 @@ class Oracle(Clip):
         return normalize(images[:, :, 8:24, 8:24].mean(dim=(2, 3)), dim=1)
 
     def encode_text(self, prompts: Sequence[str]) -> Tensor:
-        words = [[self.known[word] for word in prompt.replace(",", "").split() if word in self.known] for prompt in prompts]
+        words = [
+            [self.known[word] for word in prompt.replace(",", "").split() if word in self.known]
+            for prompt in prompts
+        ]
         return normalize(torch.stack([known[-1] if known else torch.ones(3) for known in words]), dim=1)
 
 
@@ -47,11 +50,16 @@ def test_top5_is_certain_among_five_names(oracle: Oracle, make_set: Callable[...
 
 def test_true_factors_are_asked_for_one_by_one(oracle: Oracle, make_set: Callable[..., ImageSet]) -> None:
     colours = ["red", "yellow", "blue", "blue"]
-    factors = [{"petal_colour": c, "petal_count": n} for c, n in zip(["red", "yellow", "blue", "red"], [3, 5, 3, 3], strict=True)]
+    factors = [
+        {"petal_colour": c, "petal_count": n}
+        for c, n in zip(["red", "yellow", "blue", "red"], [3, 5, 3, 3], strict=True)
+    ]
     found = retrieval(oracle, make_set(colours, [0, 1, 2, 2], COLOURS[:3], ["a"] * 4, factors))
     assert found["top1"] == 1.0 and found["petal_colour_top1"] == 0.75
     assert found["petal_count_top1"] == 0.25  # the oracle cannot count and takes the first value, "five"
 
 
-def test_a_set_without_classes_has_no_name_retrieval(oracle: Oracle, make_set: Callable[..., ImageSet]) -> None:
+def test_a_set_without_classes_has_no_name_retrieval(
+    oracle: Oracle, make_set: Callable[..., ImageSet]
+) -> None:
     assert retrieval(oracle, make_set(["red", "yellow"])) == {"colour_top1": 1.0}

@@ -35,8 +35,16 @@ def picture() -> Image.Image:
 def pictures(tmp_path: Path, picture: Image.Image) -> Path:
     """A folder of two classes: five pictures of roses and three of tulips, one in a folder of its own."""
     root = tmp_path / "pictures"
-    for name in ("rose/1.jpg", "rose/2.png", "rose/3.jpg", "rose/4.jpg", "rose/5.jpg",
-                 "tulip/1.png", "tulip/2.jpg", "tulip/late/3.jpg"):
+    for name in (
+        "rose/1.jpg",
+        "rose/2.png",
+        "rose/3.jpg",
+        "rose/4.jpg",
+        "rose/5.jpg",
+        "tulip/1.png",
+        "tulip/2.jpg",
+        "tulip/late/3.jpg",
+    ):
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         picture.save(root / name)
     return root

@@ -36,9 +36,16 @@ def test_every_random_view_is_a_crop_or_its_mirror_image(make_set: MakeSet) -> N
     for index, view in zip(indices.tolist(), views, strict=True):
         whole = images.pixels[index].permute(2, 0, 1).float() / 127.5 - 1
         found = [
-            (top, left, flipped) for top in range(4) for left in range(4) for flipped in (False, True)
-            if torch.equal(view, whole[:, top:top + 8, left:left + 8].flip(2) if flipped
-                           else whole[:, top:top + 8, left:left + 8])
+            (top, left, flipped)
+            for top in range(4)
+            for left in range(4)
+            for flipped in (False, True)
+            if torch.equal(
+                view,
+                whole[:, top : top + 8, left : left + 8].flip(2)
+                if flipped
+                else whole[:, top : top + 8, left : left + 8],
+            )
         ]
         assert len(found) == 1
         seen.add(found[0])

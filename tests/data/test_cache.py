@@ -60,8 +60,19 @@ def test_a_set_without_a_sound_row_is_empty(tmp_path: Path) -> None:
     assert skipped == {0: "x"}
 
 
-@pytest.mark.parametrize("damage", ["truncated", "longer", "no note", "no pixels", "note is no JSON",
-                                    "note is a list", "note lacks a key", "note of another size"])
+@pytest.mark.parametrize(
+    "damage",
+    [
+        "truncated",
+        "longer",
+        "no note",
+        "no pixels",
+        "note is no JSON",
+        "note is a list",
+        "note lacks a key",
+        "note of another size",
+    ],
+)
 def test_a_damaged_cache_is_rebuilt(tmp_path: Path, damage: str) -> None:
     cache.load_or_build(tmp_path, "set", 4, Rows(*SQUARES))
     data, note = tmp_path / "set.bin", tmp_path / "set.json"

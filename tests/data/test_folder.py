@@ -31,8 +31,10 @@ def test_sub_folders_are_classes(pictures: Path) -> None:
 
 
 def test_without_sub_folders_or_by_choice_there_are_no_classes(pictures: Path) -> None:
-    for source in (folder(pictures / "rose", held_out_fraction=0),
-                   folder(pictures, classes=False, held_out_fraction=0)):
+    for source in (
+        folder(pictures / "rose", held_out_fraction=0),
+        folder(pictures, classes=False, held_out_fraction=0),
+    ):
         images = source.load("train")
         assert images.class_names == ()
         assert (images.labels == -1).all()
@@ -126,17 +128,26 @@ def test_folders_that_cannot_be_used_are_named(pictures: Path, tmp_path: Path) -
     refusal = refused(folder(pictures, on_bad_file="skip"))
     assert f"{pictures / 'lily'}: a class with no sound image" in refusal
     assert f"{pictures / 'lily'}: no sound image in its train part" in refused(
-        folder(pictures / "lily", on_bad_file="skip"))
+        folder(pictures / "lily", on_bad_file="skip")
+    )
     (pictures / "lily" / "1.jpg").unlink()
     (pictures / "lily").rmdir()
     (pictures / "loose.jpg").write_bytes(b"")
     assert "loose.jpg: lies beside class folders" in refused(folder(pictures))
 
 
-@pytest.mark.parametrize(("key", "value"), [
-    ("image_size", 0), ("image_size", -1), ("held_out_fraction", 1), ("held_out_fraction", -0.1),
-    ("held_out_fraction", float("nan")), ("on_bad_file", "ignore"), ("crop_margin", -1),
-])
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("image_size", 0),
+        ("image_size", -1),
+        ("held_out_fraction", 1),
+        ("held_out_fraction", -0.1),
+        ("held_out_fraction", float("nan")),
+        ("on_bad_file", "ignore"),
+        ("crop_margin", -1),
+    ],
+)
 def test_bad_values_are_refused_by_name(tmp_path: Path, key: str, value: Any) -> None:
     with pytest.raises(LabError, match=rf"data\.{key}="):
         Folder(str(tmp_path), **{key: value})

@@ -1,10 +1,11 @@
 """Noise schedules against diffusers and their formulas, and the spacing of time steps."""
 
 import math
+from typing import Any
 
 import pytest
 import torch
-from diffusers import DDPMScheduler  # type: ignore[attr-defined]
+from diffusers import DDPMScheduler
 from diffusers.schedulers.scheduling_ddim import rescale_zero_terminal_snr
 
 from lab.diffusion import NoiseSchedule
@@ -26,7 +27,7 @@ def test_levels_are_those_of_diffusers(
 ) -> None:
     """Diffusers computes in float32; its ends of beta are given for 1000 steps, ours are scaled to T."""
     start, end = (value * 1000 / timesteps for value in ends)
-    reference = DDPMScheduler(timesteps, beta_start=start, beta_end=end, beta_schedule=theirs)
+    reference: Any = DDPMScheduler(timesteps, beta_start=start, beta_end=end, beta_schedule=theirs)
     levels = NoiseSchedule(ours, timesteps).alphas_cumprod
     assert levels.dtype == torch.float64
     torch.testing.assert_close(levels, reference.alphas_cumprod.double(), rtol=3e-4, atol=1e-6)
@@ -73,8 +74,8 @@ def test_the_number_of_steps_does_not_change_how_noisy_a_moment_is(name: str) ->
     [("linear", "linear", (1e-4, 0.02)), ("scaled_linear", "scaled_linear", (0.00085, 0.012))],
 )
 def test_zero_terminal_snr_is_that_of_diffusers(name: str, theirs: str, ends: tuple[float, float]) -> None:
-    betas = DDPMScheduler(1000, beta_start=ends[0], beta_end=ends[1], beta_schedule=theirs).betas.double()
-    expected = (1 - rescale_zero_terminal_snr(betas)).cumprod(0)
+    reference: Any = DDPMScheduler(1000, beta_start=ends[0], beta_end=ends[1], beta_schedule=theirs)
+    expected = (1 - rescale_zero_terminal_snr(reference.betas.double())).cumprod(0)
     levels = NoiseSchedule(name, 1000, zero_terminal_snr=True).alphas_cumprod
     torch.testing.assert_close(levels, expected, rtol=1e-4, atol=1e-7)
 
@@ -148,7 +149,7 @@ def test_known_spacings() -> None:
 
 @pytest.mark.parametrize("count", [1, 5, 10, 50, 30, 64, 333, 999, 1000])
 def test_spacing_is_that_of_diffusers(count: int) -> None:
-    reference = DDPMScheduler(1000, timestep_spacing="trailing")
+    reference: Any = DDPMScheduler(1000, timestep_spacing="trailing")
     reference.set_timesteps(count)
     assert NoiseSchedule("linear", 1000).spaced(count).tolist() == reference.timesteps.tolist()[:count]
 
@@ -173,15 +174,20 @@ def test_unknown_schedules_name_the_known() -> None:
     ("name", "least"), [("linear", 21), ("scaled_linear", 13), ("cosine", 1), ("sigmoid", 1)]
 )
 def test_a_schedule_is_finite_or_refused(name: str, least: int, zero_terminal: bool) -> None:
-    """Scaled to few steps, linear betas reach 1; a single step has no room for a rescaled end."""
+    """Scaled to few steps, linear betas reach 1."""
     least = max(least, 2) if zero_terminal else least
-    for timesteps in range(1, least):
+    for timesteps in range(2, least):
         with pytest.raises(LabError, match=rf"timesteps={timesteps}: too few for {name}"):
             NoiseSchedule(name, timesteps, zero_terminal)
     for timesteps in (least, least + 1, 50):
         levels = NoiseSchedule(name, timesteps, zero_terminal).alphas_cumprod
         assert bool(((levels >= 0) & (levels < 1)).all())  # which NaN is not
         assert zero_terminal or float(levels[-1]) > 0
+
+
+def test_a_single_step_has_no_room_for_a_rescaled_end() -> None:
+    with pytest.raises(LabError, match="timesteps=1: too few for cosine"):
+        NoiseSchedule("cosine", 1, zero_terminal_snr=True)
 
 
 def test_it_prints_as_it_is_built() -> None:

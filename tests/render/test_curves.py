@@ -86,9 +86,10 @@ def test_a_curve_of_any_length_is_a_picture_with_provenance(log: Path, rows: int
     write(log, "step,loss,images_per_second,held_out_loss\n" + "".join(lines))
     out = log.with_name("loss.png")
     loss_curve(log, out, log_x=log_x)
-    assert Image.open(out).size == (1024, 576)
     assert read_provenance(out) == {"log": "log.csv", "rows": rows, "last_step": rows}
-    pixels = np.asarray(Image.open(out)).reshape(-1, 3)
+    with Image.open(out) as image:
+        assert image.size == (1024, 576)
+        pixels = np.asarray(image).reshape(-1, 3)
     assert (pixels == (0, 114, 178)).all(axis=-1).any()  # training
     assert (pixels == (213, 94, 0)).all(axis=-1).any()  # held out
 

@@ -1,0 +1,110 @@
+"""What does the lab do? python -m experiments.quickstart trains a text-conditional model in minutes and shows it.
+
+On the built-in petals, which need no download: first a small CLIP, then a diffusion model on its image vectors,
+then flowers for prompts, all in results/quickstart/index.html.
+"""
+
+import logging
+import sys
+import time
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+import lab
+from lab.cli import log_to_terminal, one_line_errors
+from lab.clip.colours import COLOURS, dominant_colours
+from lab.config import check_keys, compose
+from lab.model import DiffusionModel
+from lab.render import Section, grid, page, save_image, to_uint8
+from lab.runs import refuse_changes
+from lab.train import check, train_diffusion
+from lab.training.log import read_rows
+
+logger = logging.getLogger(__name__)
+
+PROMPTS = {  # what is asked for, and the colour that should come
+    "a red flower with five petals": "red",
+    "an orange flower with six petals": "orange",
+    "a yellow flower with eight petals": "yellow",
+    "a green flower with three petals": "green",
+    "a blue flower with four petals": "blue",
+    "a purple flower with seven petals": "purple",
+    "a pink flower with ten petals": "pink",
+    "a white flower with twelve narrow petals": "white",
+}
+SAMPLES = 8  # of each prompt
+SCALES = (-2.0, 0.0, 1.0, 2.0, 4.0, 8.0)
+
+
+def prompt_sheet(model: DiffusionModel) -> Section:
+    """Samples of each prompt, with the share of them whose dominant colour is the one that was asked for."""
+    samples = model.sample(list(PROMPTS), count=SAMPLES, output="tensor")
+    assert isinstance(samples, Tensor)
+    seen = [COLOURS[index] for index in dominant_colours(torch.from_numpy(to_uint8(samples))).tolist()]
+    asked = [colour for colour in PROMPTS.values() for _ in range(SAMPLES)]
+    hits = [a == s for a, s in zip(asked, seen, strict=True)]
+    share = [sum(hits[i : i + SAMPLES]) for i in range(0, len(hits), SAMPLES)]
+    sheet = grid(samples, columns=SAMPLES, row_labels=list(PROMPTS), cell=96)
+    table = [
+        {"prompt": prompt, "of the colour asked for": f"{n} of {SAMPLES}"}
+        for prompt, n in zip(PROMPTS, share, strict=True)
+    ]
+    return Section(
+        "Prompts",
+        f"Text went through a CLIP that this run trained itself. {sum(hits)} of {len(hits)} flowers have the colour "
+        "that was asked for, as measured by the most frequent colour name in the middle of the picture.",
+        images=[(sheet, f"{SAMPLES} samples of each prompt, guidance {model.sampling.guidance_scale:g}")],
+        table=table,
+        command="python -m lab.sample run=results/quickstart prompts='[\"a red flower with five petals\"]' count=8",
+    )
+
+
+def guidance_sheet(model: DiffusionModel) -> Section:
+    """The same noise at several guidance scales, two prompts."""
+    prompts = list(PROMPTS)[:1] + list(PROMPTS)[4:5]
+    scales = torch.tensor(SCALES).repeat(len(prompts))
+    samples = model.sample(prompts, count=len(SCALES), guidance_scale=scales, numbers=[0], output="tensor")
+    sheet = grid(samples, columns=len(SCALES), row_labels=prompts, column_labels=[f"{s:g}" for s in SCALES])
+    return Section(
+        "Guidance",
+        "One noise, one prompt a row, guidance scale from left to right: below 0 pushes away from the prompt, "
+        "0 ignores it, 1 is the conditional model, more exaggerates.",
+        images=[(sheet, "classifier-free guidance u + s (c - u)")],
+    )
+
+
+def training_section(run_dir: Path, seconds: float) -> Section:
+    """The curve of the loss, and what the run cost."""
+    last = read_rows(run_dir / "log.csv")[-1]
+    speed = f"{float(last['images_per_second']):.0f} images/s at the end, {float(last['epoch']):.1f} epochs"
+    return Section(
+        "Training",
+        f"{last['step']} steps, {speed}. CLIP, diffusion model and this page took {seconds / 60:.1f} minutes.",
+        images=[(run_dir / "loss.png", "training loss")],
+        command="python -m lab.train +experiment=quickstart",
+    )
+
+
+def main() -> None:
+    with one_line_errors():
+        log_to_terminal()
+        cfg = compose("train", ["+experiment=quickstart", *sys.argv[1:]])
+        check_keys(cfg, "train")
+        check(cfg)
+        started = time.perf_counter()
+        run_dir = Path("results") / cfg.name
+        refuse_changes(cfg, run_dir)
+        train_diffusion(cfg, run_dir)
+        model = lab.load(run_dir)
+        sections = [prompt_sheet(model), guidance_sheet(model)]
+        for section in sections:
+            save_image(section.images[0][0], run_dir / f"{section.title.lower()}.png", model.provenance)
+        sections.append(training_section(run_dir, time.perf_counter() - started))
+        page(run_dir / "index.html", "Flowers from words, from zero", sections)
+        logger.info("open %s", run_dir / "index.html")
+
+
+if __name__ == "__main__":
+    main()

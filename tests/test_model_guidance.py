@@ -1,0 +1,166 @@
+"""Guidance and the states on the way, in pixels and in latents."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from lab.autoencoders import Identity
+from lab.conditioning import Condition, Unconditional
+from lab.diffusion import Guidance
+from lab.errors import LabError
+from lab.model import DiffusionModel
+from lab.seeding import noise
+
+Build = Callable[..., DiffusionModel]
+
+
+def tensor(model: DiffusionModel, *args: Any, **settings: Any) -> Tensor:
+    samples = model.sample(*args, output="tensor", **settings)
+    assert isinstance(samples, Tensor)
+    return samples
+
+
+def close(one: Tensor, other: Tensor) -> None:
+    torch.testing.assert_close(one, other, rtol=0, atol=1e-5)
+
+
+def differ(one: Tensor, other: Tensor) -> None:
+    assert float((one - other).abs().max()) > 1e-2
+
+
+# -- guidance ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("prediction_type", ["eps", "x0", "v"])
+def test_a_tensor_of_scales_equals_single_runs(tiny_model: Build, prediction_type: str) -> None:
+    """A sweep is one batch: every scale on the same class and the same noise."""
+    model = tiny_model(prediction_type)
+    scales = [-10.0, -1.0, 0.0, 0.5, 1.0, 3.0, 10.0]
+    classes = ["rose"] * len(scales)
+    together = tensor(model, classes=classes, numbers=[5], guidance_scale=torch.tensor(scales))
+    for i, scale in enumerate(scales):
+        close(together[i : i + 1], tensor(model, classes=["rose"], numbers=[5], guidance_scale=scale))
+
+
+def calls(model: DiffusionModel) -> list[int]:
+    """Grows by the number of rows of each network call from now on."""
+    rows: list[int] = []
+    model.network.register_forward_pre_hook(lambda network, args: rows.append(len(args[0])))
+    return rows
+
+
+@pytest.mark.parametrize("scale", [0.0, 1.0])
+def test_the_cheap_scales_equal_the_full_formula(tiny_model: Build, scale: float) -> None:
+    """One branch instead of two; a second sample with another scale forces both."""
+    model = tiny_model()
+    rows = calls(model)
+    short = tensor(model, classes=[0, 1], guidance_scale=scale)
+    assert rows == [2] * 6
+    full = tensor(model, classes=[0, 1], guidance_scale=torch.tensor([scale, 3.0]))
+    assert rows[6:] == [4] * 6
+    close(short[:1], full[:1])
+
+
+def test_scale_0_is_the_null_condition_and_scale_1_the_class(model: DiffusionModel) -> None:
+    close(
+        tensor(model, classes=["rose"], guidance_scale=0), tensor(model, classes=["tulip"], guidance_scale=0)
+    )
+    differ(
+        tensor(model, classes=["rose"], guidance_scale=1), tensor(model, classes=["tulip"], guidance_scale=1)
+    )
+
+
+def test_guidance_rescaling_reaches_the_states(model: DiffusionModel) -> None:
+    inputs = torch.tensor([0, 0])
+    knobs = Guidance(6.0, torch.tensor([0.0, 0.7]))
+    both = list(model.states(inputs, numbers=[4, 4], guidance=knobs))[-1].x_next
+    for row, phi in ((0, 0.0), (1, 0.7)):
+        alone = list(model.states(inputs[:1], numbers=[4], guidance=Guidance(6.0, phi)))[-1].x_next
+        close(both[row : row + 1], alone)
+    differ(both[0], both[1])
+
+
+def test_both_branches_share_one_call_with_the_null_last(model: DiffusionModel) -> None:
+    seen: list[Condition] = []
+    hook = model.network.register_forward_pre_hook(lambda network, args: seen.append(args[2]))
+    next(iter(model.states(torch.tensor([2, 0]))))
+    hook.remove()
+    table = model.conditioner.embedding.weight  # type: ignore[union-attr]
+    assert torch.equal(seen[0].vector, table[[2, 0, 3, 3]])  # type: ignore[index]
+
+
+def test_unconditional_samples_do_not_depend_on_guidance(tiny_model: Build) -> None:
+    model = tiny_model(conditioner=Unconditional())
+    samples = tensor(model, count=3)
+    assert samples.shape == (3, 3, 8, 8)
+    close(samples, tensor(model, count=3, guidance_scale=1.0))
+    differ(samples[0], samples[1])
+
+
+def test_an_untrained_network_gives_finite_samples(tiny_model: Build) -> None:
+    """It says zero everywhere, which leaves rescaling no std to divide by."""
+    model = tiny_model()
+    for parameter in model.network.head.parameters():
+        parameter.data.zero_()
+    states = model.states(torch.tensor([0, 1]), guidance=Guidance(3.0, torch.tensor([0.0, 0.7])))
+    assert all(bool(state.x_next.isfinite().all()) for state in states)
+
+
+# -- states ------------------------------------------------------------------------------------------
+
+
+def test_states_begin_at_the_samples_own_noise_and_end_at_the_sample(model: DiffusionModel) -> None:
+    states = list(model.states(torch.tensor([0, 1]), seed=9, numbers=[3, 7]))
+    assert torch.equal(states[0].x_t, noise((3, 8, 8), 9, [3, 7]))
+    assert [state.t for state in states] == model.parameterization.schedule.spaced(6).tolist()
+    close(states[-1].x_next, states[-1].x0)
+
+
+def test_states_carry_no_graph(model: DiffusionModel) -> None:
+    """A video holds all of them: with gradients each would hold its step's activations too."""
+    assert not any(state.x_next.requires_grad for state in model.states(torch.tensor([0])))
+
+
+def test_pixels_predicted_on_the_way_are_held_in_range(model: DiffusionModel) -> None:
+    for state in model.states(torch.tensor([0, 1]), guidance=Guidance(50.0)):
+        assert float(state.x0.abs().max()) <= 1
+        t = torch.full((2,), state.t)
+        rebuilt = model.parameterization.schedule.add_noise(state.x0, state.eps, t)
+        torch.testing.assert_close(rebuilt, state.x_t, rtol=1e-3, atol=1e-3)
+
+
+# -- latents -----------------------------------------------------------------------------------------
+
+
+class Halved(Identity):
+    """Latents of half the sides and 12 channels, which may lie anywhere."""
+
+    latent_channels, factor, bounded = 12, 2, False
+
+    def encode(self, images: Tensor) -> Tensor:
+        return 2 * torch.nn.functional.pixel_unshuffle(images, 2)
+
+    def decode(self, latents: Tensor) -> Tensor:
+        return torch.nn.functional.pixel_shuffle(latents / 2, 2)
+
+
+def test_latents_are_not_clipped_and_are_decoded(tiny_model: Build) -> None:
+    model = tiny_model(autoencoder=Halved())
+    states = list(model.states(torch.tensor([0, 1]), guidance=Guidance(8.0)))
+    assert states[-1].x_next.shape == (2, 12, 8, 8)
+    assert max(float(state.x0.abs().max()) for state in states) > 1
+    samples = tensor(model, classes=[0, 1], guidance_scale=8.0)
+    assert samples.shape == (2, 3, 16, 16)
+    close(samples, model.autoencoder.decode(states[-1].x_next).clamp(-1, 1))
+    assert tensor(model, classes=[0], height=24, width=8).shape == (1, 3, 24, 8)
+
+
+def test_latent_sizes_must_suit_the_autoencoder_too(tiny_model: Build) -> None:
+    model = tiny_model(autoencoder=Halved())
+    with pytest.raises(LabError, match="size 9x16: the autoencoder takes multiples of 2"):
+        model.sample(classes=[0], height=9)
+    with pytest.raises(LabError, match="size"):  # a latent of 9 x 8
+        model.sample(classes=[0], height=18)
