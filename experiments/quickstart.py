@@ -38,7 +38,7 @@ SAMPLES = 8  # of each prompt
 SCALES = (-2.0, 0.0, 1.0, 2.0, 4.0, 8.0)
 
 
-def prompt_sheet(model: DiffusionModel) -> Section:
+def prompt_sheet(model: DiffusionModel, path: Path) -> Section:
     """Samples of each prompt, with the share of them whose dominant colour is the one that was asked for."""
     samples = model.sample(list(PROMPTS), count=SAMPLES, output="tensor")
     assert isinstance(samples, Tensor)
@@ -46,7 +46,7 @@ def prompt_sheet(model: DiffusionModel) -> Section:
     asked = [colour for colour in PROMPTS.values() for _ in range(SAMPLES)]
     hits = [a == s for a, s in zip(asked, seen, strict=True)]
     share = [sum(hits[i : i + SAMPLES]) for i in range(0, len(hits), SAMPLES)]
-    sheet = grid(samples, columns=SAMPLES, row_labels=list(PROMPTS), cell=96)
+    save_image(grid(samples, columns=SAMPLES, row_labels=list(PROMPTS), cell=96), path, model.provenance)
     table = [
         {"prompt": prompt, "of the colour asked for": f"{n} of {SAMPLES}"}
         for prompt, n in zip(PROMPTS, share, strict=True)
@@ -55,23 +55,24 @@ def prompt_sheet(model: DiffusionModel) -> Section:
         "Prompts",
         f"Text went through a CLIP that this run trained itself. {sum(hits)} of {len(hits)} flowers have the colour "
         "that was asked for, as measured by the most frequent colour name in the middle of the picture.",
-        images=[(sheet, f"{SAMPLES} samples of each prompt, guidance {model.sampling.guidance_scale:g}")],
+        images=[(path, f"{SAMPLES} samples of each prompt, guidance {model.sampling.guidance_scale:g}")],
         table=table,
         command="python -m lab.sample run=results/quickstart prompts='[\"a red flower with five petals\"]' count=8",
     )
 
 
-def guidance_sheet(model: DiffusionModel) -> Section:
+def guidance_sheet(model: DiffusionModel, path: Path) -> Section:
     """The same noise at several guidance scales, two prompts."""
     prompts = list(PROMPTS)[:1] + list(PROMPTS)[4:5]
     scales = torch.tensor(SCALES).repeat(len(prompts))
     samples = model.sample(prompts, count=len(SCALES), guidance_scale=scales, numbers=[0], output="tensor")
     sheet = grid(samples, columns=len(SCALES), row_labels=prompts, column_labels=[f"{s:g}" for s in SCALES])
+    save_image(sheet, path, model.provenance)
     return Section(
         "Guidance",
         "One noise, one prompt a row, guidance scale from left to right: below 0 pushes away from the prompt, "
         "0 ignores it, 1 is the conditional model, more exaggerates.",
-        images=[(sheet, "classifier-free guidance u + s (c - u)")],
+        images=[(path, "classifier-free guidance u + s (c - u)")],
     )
 
 
@@ -88,6 +89,7 @@ def training_section(run_dir: Path, seconds: float) -> Section:
 
 
 def main() -> None:
+    """Train, unless that is done already, and write the page."""
     with one_line_errors():
         log_to_terminal()
         cfg = compose("train", ["+experiment=quickstart", *sys.argv[1:]])
@@ -98,10 +100,11 @@ def main() -> None:
         refuse_changes(cfg, run_dir)
         train_diffusion(cfg, run_dir)
         model = lab.load(run_dir)
-        sections = [prompt_sheet(model), guidance_sheet(model)]
-        for section in sections:
-            save_image(section.images[0][0], run_dir / f"{section.title.lower()}.png", model.provenance)
-        sections.append(training_section(run_dir, time.perf_counter() - started))
+        sections = [
+            prompt_sheet(model, run_dir / "prompts.png"),
+            guidance_sheet(model, run_dir / "guidance.png"),
+            training_section(run_dir, time.perf_counter() - started),
+        ]
         page(run_dir / "index.html", "Flowers from words, from zero", sections)
         logger.info("open %s", run_dir / "index.html")
 

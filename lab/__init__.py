@@ -1,4 +1,4 @@
-"""A from-scratch, small-dataset diffusion lab: train a conditional diffusion model, turn its knobs, see what they do."""
+"""A small-dataset diffusion lab: train a conditional model from zero, turn its knobs, see what they do."""
 
 from typing import TYPE_CHECKING, Any
 

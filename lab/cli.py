@@ -41,11 +41,7 @@ def entry_point(config_name: str, check: Main = lambda cfg: None) -> Callable[[M
         def command() -> None:
             arguments = get_args_parser().parse_args()
             single = not (
-                arguments.multirun
-                or arguments.help
-                or arguments.hydra_help
-                or arguments.info
-                or arguments.cfg
+                arguments.multirun or arguments.help or arguments.hydra_help or arguments.info or arguments.cfg
             )
             if single:
                 with one_line_errors():

@@ -106,7 +106,8 @@ def _advice(error: Exception, config_name: str) -> str:
         if not options:
             return f"{group}={name}: there is no config group {group}"
         near = get_close_matches(name, options, n=1)
-        return f"{group}={name}: no such option; {f'did you mean {near[0]}?' if near else ''} known: {', '.join(options)}"
+        hint = f"did you mean {near[0]}? " if near else ""
+        return f"{group}={name}: no such option; {hint}known: {', '.join(options)}"
     if key := re.search(r"Could not override '([\w.@/]+)'", text):
         parent, _, name = key[1].rpartition(".")
         node = OmegaConf.select(compose(config_name, []), parent) if parent else compose(config_name, [])

@@ -171,9 +171,7 @@ class DiffusionModel(nn.Module):
         numbered = torch.arange(len(inputs)) if numbers is None else torch.as_tensor(numbers)
         for name, values in (("guidance_scale", scales), ("numbers", numbered)):
             if len(values) not in (1, len(inputs)):
-                raise LabError(
-                    f"{name} has {len(values)} values for {len(inputs)} samples: give one, or one each"
-                )
+                raise LabError(f"{name} has {len(values)} values for {len(inputs)} samples: give one, or one each")
         scales, numbered = scales.expand(len(inputs)), numbered.expand(len(inputs))
         at_a_time = self.sampling.batch_size if batch_size is None else batch_size
         if at_a_time < 1:

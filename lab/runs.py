@@ -118,7 +118,5 @@ def write_config(cfg: DictConfig, run_dir: Path) -> None:
 def _differences(old: Any, new: Any, path: str = "") -> list[tuple[str, Any, Any]]:
     if isinstance(old, dict) and isinstance(new, dict):
         keys = sorted(set(old) | set(new))
-        return [
-            d for key in keys for d in _differences(old.get(key), new.get(key), f"{path}.{key}".lstrip("."))
-        ]
+        return [d for key in keys for d in _differences(old.get(key), new.get(key), f"{path}.{key}".lstrip("."))]
     return [] if old == new else [(path, old, new)]

@@ -4,12 +4,13 @@ import logging
 import re
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 from PIL import Image
 
 import lab
-from lab.cli import entry_point, log_to_terminal
+from lab.cli import entry_point
 from lab.render import grid, save_image
 from lab.runs import read_config
 
@@ -39,24 +40,22 @@ def write_samples(
 def check_run(cfg: DictConfig) -> None:
     """LabError unless `run` is given and is a run."""
     if cfg.run is None:
-        raise lab.LabError(
-            "run=...: name a folder that python -m lab.train wrote, e.g. run=results/class_cond"
-        )
+        raise lab.LabError("run=...: name a folder that python -m lab.train wrote, e.g. run=results/class_cond")
     read_config(cfg.run)
 
 
 @entry_point("sample", check_run)
 def main(cfg: DictConfig) -> None:
-    log_to_terminal()
+    """Sample what the configuration asks for, and write it."""
     model = lab.load(cfg.run, cfg.device, cfg.weights)
-    asked = {key: None if cfg[key] is None else list(cfg[key]) for key in ("prompts", "classes", "images")}
+    asked: dict[str, Any] = {
+        key: None if cfg[key] is None else list(cfg[key]) for key in ("prompts", "classes", "images")
+    }
     keys = ("num_inference_steps", "guidance_scale", "sampler", "eta", "height", "width", "batch_size")
-    settings = {key: cfg[key] for key in keys}
+    settings: dict[str, Any] = {key: cfg[key] for key in keys}
     samples = model.sample(**asked, **settings, count=cfg.count, seed=cfg.seed)
     given = next((names for names in asked.values() if names), [""])
-    captions = [
-        Path(str(name)).name if asked["images"] else str(name) for name in given for _ in range(cfg.count)
-    ]
+    captions = [Path(str(name)).name if asked["images"] else str(name) for name in given for _ in range(cfg.count)]
     facts = {**model.provenance, "seed": cfg.seed, "config": OmegaConf.to_container(cfg)}
     logger.info("%d samples in %s", len(samples), write_samples(list(samples), captions, cfg, facts).parent)
 

@@ -21,7 +21,7 @@ def derive(seed: int, *path: int | str) -> int:
 
 
 def generator(seed: int, *path: int | str, device: torch.device | str = "cpu") -> torch.Generator:
-    """A fresh generator seeded by `derive(seed, *path)`."""
+    """A fresh generator seeded by `derive(seed, *path)`, of which torch's CPU generator uses the low 32 bits."""
     return torch.Generator(device=device).manual_seed(derive(seed, *path))
 
 

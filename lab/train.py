@@ -49,9 +49,7 @@ def train_flower_clip(cfg: DictConfig, run_dir: Path) -> None:
     logger.info("CLIP in %s", task.export(run_dir / OWN_CLIP))
 
 
-def run(
-    cfg: DictConfig, task: DiffusionTask | FlowerClipTask, run_dir: Path, settings: TrainingSettings
-) -> None:
+def run(cfg: DictConfig, task: DiffusionTask | FlowerClipTask, run_dir: Path, settings: TrainingSettings) -> None:
     """Train into `run_dir`, beside the configuration; ends with the curve of the loss."""
     write_config(cfg, run_dir)
     trainer = Trainer(task, run_dir, settings, cfg.seed)
@@ -61,9 +59,7 @@ def run(
         loss_curve(run_dir / "log.csv", run_dir / "loss.png")
 
 
-def flower_clip_task(
-    cfg: DictConfig, source: Source, images: ImageSet, settings: TrainingSettings
-) -> FlowerClipTask:
+def flower_clip_task(cfg: DictConfig, source: Source, images: ImageSet, settings: TrainingSettings) -> FlowerClipTask:
     """Training the lab's own CLIP on a set, held-out retrieval as its preview."""
     held_out = source.load("held_out")
     return FlowerClipTask(
@@ -83,9 +79,7 @@ def own_clip(cfg: DictConfig, source: Source, images: ImageSet, run_dir: Path) -
         if clip_trained_on(folder) == images.name:
             return folder
     settings: TrainingSettings = build(cfg.clip_training)
-    logger.info(
-        "no flower_clip for %s yet: training %s first, %d steps", images.name, cfg.clip_model, settings.steps
-    )
+    logger.info("no flower_clip for %s yet: training %s first, %d steps", images.name, cfg.clip_model, settings.steps)
     task = flower_clip_task(cfg, source, images, settings)
     Trainer(task, run_dir / "clip_training", settings, cfg.seed).run()
     return task.export(mine)
@@ -116,6 +110,7 @@ def check(cfg: DictConfig) -> None:
 
 @entry_point("train", check)
 def main(cfg: DictConfig) -> None:
+    """Train into the run's folder, or go on with what is there."""
     run_dir = Path(HydraConfig.get().runtime.output_dir)
     refuse_changes(cfg, run_dir)
     TASKS[cfg.task](cfg, run_dir)

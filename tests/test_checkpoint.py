@@ -150,9 +150,7 @@ DAMAGE: dict[str, tuple[str, Callable[[Path], Any]]] = {
 
 
 @pytest.mark.parametrize("kind", DAMAGE)
-def test_damage_falls_back_and_names_the_file(
-    tmp_path: Path, kind: str, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_damage_falls_back_and_names_the_file(tmp_path: Path, kind: str, caplog: pytest.LogCaptureFixture) -> None:
     name, harm = DAMAGE[kind]
     store(tmp_path, 1)
     harm(store(tmp_path, 2) / name)

@@ -159,9 +159,7 @@ def test_prompts_come_first_and_one_side_may_be_given(model: DiffusionModel) -> 
         ({}, "give classes="),
     ],
 )
-def test_mistakes_are_one_line_that_names_them(
-    model: DiffusionModel, asked: dict[str, Any], words: str
-) -> None:
+def test_mistakes_are_one_line_that_names_them(model: DiffusionModel, asked: dict[str, Any], words: str) -> None:
     with pytest.raises(LabError) as error:
         model.sample(**asked)
     assert words in str(error.value) and "\n" not in str(error.value)

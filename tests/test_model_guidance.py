@@ -65,12 +65,8 @@ def test_the_cheap_scales_equal_the_full_formula(tiny_model: Build, scale: float
 
 
 def test_scale_0_is_the_null_condition_and_scale_1_the_class(model: DiffusionModel) -> None:
-    close(
-        tensor(model, classes=["rose"], guidance_scale=0), tensor(model, classes=["tulip"], guidance_scale=0)
-    )
-    differ(
-        tensor(model, classes=["rose"], guidance_scale=1), tensor(model, classes=["tulip"], guidance_scale=1)
-    )
+    close(tensor(model, classes=["rose"], guidance_scale=0), tensor(model, classes=["tulip"], guidance_scale=0))
+    differ(tensor(model, classes=["rose"], guidance_scale=1), tensor(model, classes=["tulip"], guidance_scale=1))
 
 
 def test_guidance_rescaling_reaches_the_states(model: DiffusionModel) -> None:

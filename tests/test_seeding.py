@@ -78,9 +78,7 @@ def test_noise_is_a_row_an_index_whatever_the_batch() -> None:
     for index in range(5):
         assert torch.equal(seeding.noise((3, 8, 8), 0, [index])[0], whole[index])
     assert torch.equal(seeding.noise((3, 8, 8), 0, [4, 1, 1]), whole[[4, 1, 1]])
-    assert torch.equal(
-        torch.cat([seeding.noise((3, 8, 8), 0, [0, 1]), seeding.noise((3, 8, 8), 0, [2, 3, 4])]), whole
-    )
+    assert torch.equal(torch.cat([seeding.noise((3, 8, 8), 0, [0, 1]), seeding.noise((3, 8, 8), 0, [2, 3, 4])]), whole)
 
 
 def test_noise_is_that_of_its_generator() -> None:

@@ -46,9 +46,7 @@ class Request:
     @property
     def labels(self) -> list[str]:
         """A caption for each asked sample."""
-        asked: Sequence[Any] = (
-            self.prompts or self.classes or [getattr(i, "filename", i) for i in self.images or ()]
-        )
+        asked: Sequence[Any] = self.prompts or self.classes or [getattr(i, "filename", i) for i in self.images or ()]
         return [Path(a).name if isinstance(a, Path) else str(a) for a in asked]
 
 
@@ -99,9 +97,7 @@ class Unconditional(Conditioner):
 
     def inputs(self, request: Request) -> Tensor:
         if request.labels:
-            raise LabError(
-                "this run is unconditional: ask for count=N samples, without classes, prompts or images"
-            )
+            raise LabError("this run is unconditional: ask for count=N samples, without classes, prompts or images")
         return torch.zeros(1, 0)
 
     def forward(self, inputs: Tensor, drop: Tensor | None = None) -> Condition:

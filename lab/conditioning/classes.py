@@ -48,9 +48,7 @@ class ClassEmbedding(Conditioner):
 
     def prepare(self, images: ImageSet, cache_dir: str) -> dict[str, Any]:
         if not images.class_names:
-            raise LabError(
-                f"conditioning=class: the set {images.name} has no classes; use conditioning=unconditional"
-            )
+            raise LabError(f"conditioning=class: the set {images.name} has no classes; use conditioning=unconditional")
         self.class_names = images.class_names
         self.embedding = nn.Embedding(len(self.class_names) + 1, self.dim)
         return {"class_names": list(images.class_names)}
@@ -63,13 +61,9 @@ class ClassEmbedding(Conditioner):
         if request.images is not None:
             raise LabError("this run is class-conditional: give classes=[...], not images")
         if request.prompts is not None:
-            unknown = [
-                p for p in request.prompts if p.strip().casefold() not in map(str.casefold, self.class_names)
-            ]
+            unknown = [p for p in request.prompts if p.strip().casefold() not in map(str.casefold, self.class_names)]
             if unknown:
-                raise LabError(
-                    f"this run is class-conditional and {unknown[0]!r} is no class: give classes=[...]"
-                )
+                raise LabError(f"this run is class-conditional and {unknown[0]!r} is no class: give classes=[...]")
         names = request.classes if request.classes is not None else request.prompts
         if names is None:
             raise LabError("this run is class-conditional: give classes=[names or numbers]")

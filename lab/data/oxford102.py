@@ -93,8 +93,7 @@ class Oxford102:
                 Flowers102(root, download=True)
         except Exception as error:  # torchvision lets many kinds through: network, archive, checksum
             raise LabError(
-                f"no Oxford 102 Flowers under {root} and no download "
-                f"({' '.join(str(error).split())}): {REMEDY}"
+                f"no Oxford 102 Flowers under {root} and no download ({' '.join(str(error).split())}): {REMEDY}"
             ) from error
         return root
 

@@ -1,4 +1,4 @@
-"""The mathematics: noise schedules, what a network predicts, guidance and samplers. No config, no files, no training."""
+"""The mathematics: noise schedules, predictions, guidance and samplers. No config, no files, no training."""
 
 from lab.diffusion.guidance import Guidance, rescaled
 from lab.diffusion.parameterization import Parameterization, Prediction

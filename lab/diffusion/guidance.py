@@ -48,9 +48,7 @@ class Guidance:
     @property
     def needs_conditional(self) -> bool:
         """False only where every sample has scale 0 and no rescaling asks for the conditional std."""
-        return bool(
-            (torch.as_tensor(self.scale) != 0).any() or (torch.as_tensor(self.rescale_phi) != 0).any()
-        )
+        return bool((torch.as_tensor(self.scale) != 0).any() or (torch.as_tensor(self.rescale_phi) != 0).any())
 
     def combine(self, conditional: Tensor, unconditional: Tensor) -> Tensor:
         """The guided network output (B, C, H, W), in the space the network predicts."""

@@ -42,16 +42,12 @@ class Parameterization:
         self.loss_weighting = loss_weighting or prediction_type
         self.min_snr_gamma, self.min_sigma = min_snr_gamma, min_sigma
         if prediction_type not in PREDICTION_TYPES:
-            raise LabError(
-                f"diffusion.prediction_type={prediction_type}: use one of {', '.join(PREDICTION_TYPES)}"
-            )
+            raise LabError(f"diffusion.prediction_type={prediction_type}: use one of {', '.join(PREDICTION_TYPES)}")
         if self.loss_weighting not in LOSS_WEIGHTINGS:
             names = ", ".join(LOSS_WEIGHTINGS)
             raise LabError(f"diffusion.loss_weighting={self.loss_weighting}: use one of {names}")
         if prediction_type == "eps" and schedule.zero_terminal_snr:
-            raise LabError(
-                "diffusion.prediction_type=eps says nothing about x0 at zero terminal SNR: use v or x0"
-            )
+            raise LabError("diffusion.prediction_type=eps says nothing about x0 at zero terminal SNR: use v or x0")
 
     def target(self, x0: Tensor, eps: Tensor, t: Tensor) -> Tensor:
         """What the network should have said, (B, C, H, W)."""

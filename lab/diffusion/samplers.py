@@ -76,9 +76,7 @@ def ddpm(
         alpha, sigma = schedule.alpha_sigma(_full(t, x), x)
         alpha_next, sigma_next = schedule.alpha_sigma(_full(t_next, x), x)
         beta = 1 - (alpha / alpha_next) ** 2
-        x_next = (
-            alpha_next * beta / sigma**2 * prediction.x0 + alpha / alpha_next * sigma_next**2 / sigma**2 * x
-        )
+        x_next = alpha_next * beta / sigma**2 * prediction.x0 + alpha / alpha_next * sigma_next**2 / sigma**2 * x
         if t_next >= 0:
             x_next = x_next + eta * sigma_next / sigma * beta.sqrt() * step_noise(step)
         yield SamplerState(step, t, x, prediction.x0, prediction.eps, x_next)

@@ -66,9 +66,7 @@ class NoiseSchedule:
     Raises LabError for an unknown schedule, and for fewer time steps than it can be scaled to.
     """
 
-    def __init__(
-        self, beta_schedule: str = "cosine", timesteps: int = 1000, zero_terminal_snr: bool = False
-    ) -> None:
+    def __init__(self, beta_schedule: str = "cosine", timesteps: int = 1000, zero_terminal_snr: bool = False) -> None:
         if beta_schedule not in BETAS:
             raise LabError(f"diffusion.schedule.beta_schedule={beta_schedule}: use one of {', '.join(BETAS)}")
         if timesteps < 1:
@@ -77,9 +75,7 @@ class NoiseSchedule:
         self.zero_terminal_snr = zero_terminal_snr
         betas = BETAS[beta_schedule](timesteps)
         if float(betas.max()) >= 1 or (zero_terminal_snr and timesteps < 2):
-            raise LabError(
-                f"diffusion.schedule.timesteps={timesteps}: too few for {beta_schedule}, use e.g. 1000"
-            )
+            raise LabError(f"diffusion.schedule.timesteps={timesteps}: too few for {beta_schedule}, use e.g. 1000")
         alphas_cumprod = torch.cumprod(1 - betas, dim=0)
         self.alphas_cumprod = _to_zero_terminal_snr(alphas_cumprod) if zero_terminal_snr else alphas_cumprod
 
@@ -109,9 +105,7 @@ class NoiseSchedule:
         Raises LabError unless 1 <= S <= T.
         """
         if not 1 <= num_inference_steps <= self.timesteps:
-            raise LabError(
-                f"steps={num_inference_steps}: use 1 to {self.timesteps}, the schedule's time steps"
-            )
+            raise LabError(f"steps={num_inference_steps}: use 1 to {self.timesteps}, the schedule's time steps")
         stride = self.timesteps / num_inference_steps
         places = self.timesteps - torch.arange(num_inference_steps, dtype=torch.float64) * stride
         return places.round().long() - 1

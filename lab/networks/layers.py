@@ -73,9 +73,7 @@ class _Attention(nn.Module):
         super().__init__()
         self.heads = max(1, channels // head_dim)
         if channels % self.heads:
-            raise LabError(
-                f"model.head_dim={head_dim}: {channels} channels do not split into {self.heads} heads"
-            )
+            raise LabError(f"model.head_dim={head_dim}: {channels} channels do not split into {self.heads} heads")
         self.norm = norm(channels)
         self.qkv = nn.Conv2d(channels, 3 * channels, 1, bias=False)
         self.out = zero_(nn.Conv2d(channels, channels, 1))

@@ -83,23 +83,17 @@ class UNet(nn.Module):
             width = w
         self.middle = nn.ModuleList(stage(width, width, len(widths) - 1) for _ in range(2))
         for level, w in reversed(list(enumerate(widths))):
-            self.up.append(
-                nn.ModuleList(stage((width if i == 0 else w) + w, w, level) for i in range(blocks))
-            )
+            self.up.append(nn.ModuleList(stage((width if i == 0 else w) + w, w, level) for i in range(blocks)))
             self.grow.append(nn.Identity() if level == 0 else nn.Conv2d(w, w, 3, padding=1))
             width = w
         self.head = nn.Sequential(norm(width), nn.SiLU(), zero_(nn.Conv2d(width, door, 3, padding=1)))
 
     @staticmethod
-    def _attention_kinds(
-        resolutions: list[int], linear: Sequence[int], full: Sequence[int]
-    ) -> list[str | None]:
+    def _attention_kinds(resolutions: list[int], linear: Sequence[int], full: Sequence[int]) -> list[str | None]:
         for key, chosen in (("linear_attention", linear), ("full_attention", full)):
             for resolution in chosen:
                 if resolution not in resolutions:
-                    raise LabError(
-                        f"model.{key}={list(chosen)}: no level has {resolution}, they have {resolutions}"
-                    )
+                    raise LabError(f"model.{key}={list(chosen)}: no level has {resolution}, they have {resolutions}")
         return ["full" if r in full else "linear" if r in linear else None for r in resolutions]
 
     def check_size(self, height: int, width: int) -> None:

@@ -94,9 +94,7 @@ class DiffusionTask(Task):
         captions: Sequence[str] | None = [c for c in request.labels for _ in range(self.preview_count)]
         columns = max(1, round(len(samples) ** 0.5 * 1.25))
         defaults = self.model.sampling
-        title = (
-            f"step {step}, {defaults.sampler} {defaults.num_inference_steps}, CFG {defaults.guidance_scale:g}"
-        )
+        title = f"step {step}, {defaults.sampler} {defaults.num_inference_steps}, CFG {defaults.guidance_scale:g}"
         sheet = grid(samples, captions=captions or None, columns=columns, title=title)
         save_image(sheet, folder / f"step_{step:07d}.png", {"step": step, "seed": 0, "title": title})
         return {"sample_std": float(samples.std())}

@@ -62,9 +62,7 @@ class TrainingSettings:
                 raise LabError(f"training.{key}={getattr(self, key)}: use 0 or more")
         for key, value in (("ema_decay", self.ema_decay), *(("betas", beta) for beta in self.betas)):
             if not 0 <= value < 1:
-                raise LabError(
-                    f"training.{key}={getattr(self, key)}: use numbers from 0 up to, not including, 1"
-                )
+                raise LabError(f"training.{key}={getattr(self, key)}: use numbers from 0 up to, not including, 1")
         if not 0 < self.lr < math.inf:
             raise LabError(f"training.lr={self.lr}: use a positive number")
         if self.precision not in ("auto", "fp32", "bf16"):
@@ -100,11 +98,9 @@ class Trainer:
         self.task, self.run_dir, self.settings, self.seed = task, run_dir, settings, seed
         self.accelerator = make_accelerator(settings.precision)
         if settings.batch_size % (processes := self.accelerator.num_processes):
-            raise LabError(
-                f"training.batch_size={settings.batch_size}: use a multiple of the {processes} processes"
-            )
+            raise LabError(f"training.batch_size={settings.batch_size}: use a multiple of the {processes} processes")
         torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
-        task.to(self.accelerator.device, memory_format=torch.channels_last)
+        task.to(self.accelerator.device).to(memory_format=torch.channels_last)
         trainable = {name: p for name, p in task.named_parameters() if p.requires_grad}
         self.names = list(trainable)
         optimizer = torch.optim.AdamW(
@@ -230,9 +226,7 @@ class Trainer:
 
     def _optimizer_tensors(self) -> dict[str, Tensor]:
         states = self.optimizer.state_dict()["state"]
-        return {
-            f"{self.names[i]}/{key}": value for i, entry in states.items() for key, value in entry.items()
-        }
+        return {f"{self.names[i]}/{key}": value for i, entry in states.items() for key, value in entry.items()}
 
     def _resume(self) -> None:
         found = checkpoint.latest(self.directory)

@@ -11,9 +11,7 @@ ALL = slice(None)
 
 
 def pictures(count: int = 6, size: int = 36) -> Tensor:
-    return torch.randint(0, 256, (count, size, size, 3), generator=torch.Generator().manual_seed(1)).to(
-        torch.uint8
-    )
+    return torch.randint(0, 256, (count, size, size, 3), generator=torch.Generator().manual_seed(1)).to(torch.uint8)
 
 
 def draw(seed: int = 0) -> torch.Generator:
@@ -56,13 +54,7 @@ def test_colour_stays_colour(disc: Callable[..., Tensor], rgb: dict[str, tuple[i
 
 def test_a_crop_shows_that_share_of_the_picture() -> None:
     """On a ramp from left to right, the range of a view's columns is the crop's width."""
-    ramp = (
-        torch.linspace(0, 255, 64)
-        .round()
-        .to(torch.uint8)
-        .expand(200, 64, 64)[..., None]
-        .expand(-1, -1, -1, 3)
-    )
+    ramp = torch.linspace(0, 255, 64).round().to(torch.uint8).expand(200, 64, 64)[..., None].expand(-1, -1, -1, 3)
     views = Augmentation(area=(0.25, 0.25), aspect=1, turn=0, light=0, erase=0)(ramp, 32, draw(), ALL)
     columns = views[:, 0, 16]
     width = (columns[:, -1] - columns[:, 0]).abs() / 2

@@ -104,9 +104,7 @@ def test_painted_sets_also_get_short_captions(painted: ImageSet) -> None:
 
 
 def test_captions_alone_are_true_where_they_are_equal(make_set: MakeSet) -> None:
-    maker = CaptionMaker(
-        make_set(["red", "blue", "red"], captions=["one thing", "another thing", "one thing"])
-    )
+    maker = CaptionMaker(make_set(["red", "blue", "red"], captions=["one thing", "another thing", "one thing"]))
     captions = drawn(maker, [0, 1, 2])
     assert captions.texts == ("one thing", "another thing", "one thing")
     assert maker.truth(torch.arange(3), captions).int().tolist() == [[1, 0, 1], [0, 1, 0], [1, 0, 1]]

@@ -28,15 +28,11 @@ def test_every_basic_colour_is_called_by_its_name(rgb: dict[str, tuple[int, int,
     assert [COLOURS[i] for i in names.tolist()] == list(rgb)
 
 
-def test_a_picture_full_of_one_colour_has_that_colour(
-    disc: Disc, rgb: dict[str, tuple[int, int, int]]
-) -> None:
+def test_a_picture_full_of_one_colour_has_that_colour(disc: Disc, rgb: dict[str, tuple[int, int, int]]) -> None:
     assert named(*(disc(code, background=code) for code in rgb.values())) == list(rgb)
 
 
-@pytest.mark.parametrize(
-    "background", [(60, 90, 45), (25, 45, 25), (120, 85, 50), (10, 10, 10), (130, 130, 128)]
-)
+@pytest.mark.parametrize("background", [(60, 90, 45), (25, 45, 25), (120, 85, 50), (10, 10, 10), (130, 130, 128)])
 def test_a_flower_is_told_from_what_is_behind_it(
     disc: Disc, rgb: dict[str, tuple[int, int, int]], background: tuple[int, int, int]
 ) -> None:
@@ -61,9 +57,7 @@ def test_petals_outvote_the_heart_of_the_flower(disc: Disc, rgb: dict[str, tuple
 def test_noise_and_shade_change_little(disc: Disc, rgb: dict[str, tuple[int, int, int]]) -> None:
     noise = torch.randn(72, 72, 3, generator=torch.Generator().manual_seed(0)) * 12
     shade = torch.linspace(0.75, 1.0, 72)[:, None, None]
-    pictures = [
-        (disc(rgb[c]) * shade + noise).clamp(0, 255).to(torch.uint8) for c in ("red", "blue", "purple")
-    ]
+    pictures = [(disc(rgb[c]) * shade + noise).clamp(0, 255).to(torch.uint8) for c in ("red", "blue", "purple")]
     assert named(*pictures) == ["red", "blue", "purple"]
 
 

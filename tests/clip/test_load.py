@@ -34,8 +34,7 @@ def same(clip: Clip, network: nn.Module) -> bool:
     images = torch.rand(2, 3, 32, 32) * 2 - 1
     own = Clip(network, open_clip.get_tokenizer("tiny-clip"), "", {})
     return torch.equal(own.encode_text(["a rose"]), clip.encode_text(["a rose"])) and (
-        own.preprocess != clip.preprocess
-        or torch.equal(own.encode_images(images), clip.encode_images(images))
+        own.preprocess != clip.preprocess or torch.equal(own.encode_images(images), clip.encode_images(images))
     )
 
 
@@ -79,9 +78,7 @@ def test_a_tag_in_the_files_path_tells_the_preprocessing(
         how = {"mean": (value,) * 3, "std": (0.5,) * 3, "interpolation": "bilinear", "resize_mode": "squash"}
         return {"url": "", "hf_hub": "", **how}
 
-    monkeypatch.setitem(
-        open_clip.pretrained._PRETRAINED, tiny, {"one_e1": published(0.1), "two_e2": published(0.2)}
-    )
+    monkeypatch.setitem(open_clip.pretrained._PRETRAINED, tiny, {"one_e1": published(0.1), "two_e2": published(0.2)})
     path = weights.rename(weights.parent / "Tiny-two-e2.safetensors")
     assert load_clip(tiny, str(path)).preprocess["mean"] == (0.2,) * 3
     monkeypatch.setitem(open_clip.pretrained._PRETRAINED, tiny, {"one_e1": published(0.1)})
@@ -131,9 +128,7 @@ def test_offline_is_one_line_that_says_what_to_do(
 def test_an_unreachable_hub_is_not_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(hub, "HF_HUB_OFFLINE", False)
     monkeypatch.setattr(hub, "ENDPOINT", "http://127.0.0.1:9")  # the discard port: nobody answers
-    assert "could not get the weights" in complaint(
-        model="ViT-B-32", pretrained="openai", cache_dir=str(tmp_path)
-    )
+    assert "could not get the weights" in complaint(model="ViT-B-32", pretrained="openai", cache_dir=str(tmp_path))
     assert hub.HF_HUB_OFFLINE is False
 
 

@@ -36,9 +36,7 @@ def test_targets_are_even_over_what_is_true() -> None:
 def test_a_true_caption_of_another_image_is_not_pushed_away() -> None:
     """Two images of one class with one caption each: with both true, equal logits are the optimum."""
     same = vectors(0, 1).expand(2, -1).clone().requires_grad_()
-    loss, _ = matching_loss(
-        same, same.detach(), torch.tensor(5.0), *targets(torch.ones(2, 2, dtype=torch.bool), ALL)
-    )
+    loss, _ = matching_loss(same, same.detach(), torch.tensor(5.0), *targets(torch.ones(2, 2, dtype=torch.bool), ALL))
     (gradient,) = torch.autograd.grad(loss.sum(), same)
     torch.testing.assert_close(gradient, torch.zeros_like(gradient), atol=1e-6, rtol=0)
 

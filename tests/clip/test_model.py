@@ -49,9 +49,7 @@ def test_images_are_prepared_as_open_clip_does(tiny: str, how: dict[str, Any], s
     assert float(cosine_similarity(ours, theirs).min()) > 0.999
 
 
-def test_text_goes_through_the_models_own_tokenizer(
-    tiny: str, tiny_clip: Clip, tiny_network: nn.Module
-) -> None:
+def test_text_goes_through_the_models_own_tokenizer(tiny: str, tiny_clip: Clip, tiny_network: nn.Module) -> None:
     prompts = ["a rose", "a photo of an iris, a type of flower"]
     tokens = open_clip.get_tokenizer(tiny)(prompts)
     expected = tiny_network.encode_text(tokens, normalize=True)  # type: ignore[operator]

@@ -23,8 +23,7 @@ class Oracle(Clip):
 
     def encode_text(self, prompts: Sequence[str]) -> Tensor:
         words = [
-            [self.known[word] for word in prompt.replace(",", "").split() if word in self.known]
-            for prompt in prompts
+            [self.known[word] for word in prompt.replace(",", "").split() if word in self.known] for prompt in prompts
         ]
         return normalize(torch.stack([known[-1] if known else torch.ones(3) for known in words]), dim=1)
 
@@ -59,7 +58,5 @@ def test_true_factors_are_asked_for_one_by_one(oracle: Oracle, make_set: Callabl
     assert found["petal_count_top1"] == 0.25  # the oracle cannot count and takes the first value, "five"
 
 
-def test_a_set_without_classes_has_no_name_retrieval(
-    oracle: Oracle, make_set: Callable[..., ImageSet]
-) -> None:
+def test_a_set_without_classes_has_no_name_retrieval(oracle: Oracle, make_set: Callable[..., ImageSet]) -> None:
     assert retrieval(oracle, make_set(["red", "yellow"])) == {"colour_top1": 1.0}

@@ -16,12 +16,8 @@ def test_what_is_saved_is_what_is_loaded(tiny_clip: Clip, tmp_path: Path) -> Non
     loaded = load_clip(pretrained=str(tmp_path / "clip"))
     images = torch.rand(4, 3, 32, 32) * 2 - 1
     assert loaded.name == tiny_clip.name and loaded.preprocess["mean"] == list(tiny_clip.preprocess["mean"])
-    torch.testing.assert_close(
-        loaded.encode_images(images), tiny_clip.encode_images(images), atol=5e-3, rtol=0
-    )
-    torch.testing.assert_close(
-        loaded.encode_text(["rose"]), tiny_clip.encode_text(["rose"]), atol=5e-3, rtol=0
-    )
+    torch.testing.assert_close(loaded.encode_images(images), tiny_clip.encode_images(images), atol=5e-3, rtol=0)
+    torch.testing.assert_close(loaded.encode_text(["rose"]), tiny_clip.encode_text(["rose"]), atol=5e-3, rtol=0)
 
 
 def test_a_second_round_changes_nothing(tiny_clip: Clip, tmp_path: Path) -> None:

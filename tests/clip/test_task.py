@@ -35,9 +35,7 @@ def test_inputs_are_a_function_of_the_step(task: FlowerClipTask, discs: ImageSet
     first, second, other = task.inputs(3), again.inputs(3), task.inputs(4)
     for key, value in first.items():
         torch.testing.assert_close(second[key], value)
-    assert not torch.equal(first["images"], other["images"]) and not torch.equal(
-        first["tokens"], other["tokens"]
-    )
+    assert not torch.equal(first["images"], other["images"]) and not torch.equal(first["tokens"], other["tokens"])
     assert first["images"].shape == (16, 3, 64, 64) and first["tokens"].shape == (16, 24)
 
 
@@ -56,9 +54,7 @@ def test_targets_join_images_of_one_class(task: FlowerClipTask) -> None:
     torch.testing.assert_close(task.inputs(0)["image_targets"], same / same.sum(dim=1, keepdim=True))
 
 
-def test_weights_come_from_the_seed_and_disturb_no_other_randomness(
-    discs: ImageSet, held_out: ImageSet
-) -> None:
+def test_weights_come_from_the_seed_and_disturb_no_other_randomness(discs: ImageSet, held_out: ImageSet) -> None:
     torch.manual_seed(5)
     expected = torch.rand(1)
     torch.manual_seed(5)
@@ -98,9 +94,7 @@ def test_preview_leaves_the_weights_alone(task: FlowerClipTask, tmp_path: Path) 
     assert task.training and all(parameter.requires_grad for parameter in task.parameters())
 
 
-def test_export_is_what_the_preview_measured(
-    task: FlowerClipTask, held_out: ImageSet, tmp_path: Path
-) -> None:
+def test_export_is_what_the_preview_measured(task: FlowerClipTask, held_out: ImageSet, tmp_path: Path) -> None:
     clip = load_clip(pretrained=str(task.export(tmp_path / "clip")))
     assert clip.name == "flower_clip_small" and clip.fingerprint == task.clip().fingerprint
     assert clip.preprocess["mean"] == [0.5, 0.5, 0.5]

@@ -29,10 +29,7 @@ def test_labels_name_each_asked_sample() -> None:
 
 
 def test_only_one_kind_of_request_at_a_time() -> None:
-    assert (
-        message(prompts=["a rose"], classes=["rose"])
-        == "prompts and classes are given together: use one of them"
-    )
+    assert message(prompts=["a rose"], classes=["rose"]) == "prompts and classes are given together: use one of them"
     assert message(classes=[1], images=["a.png"]).startswith("classes and images are given together")
 
 

@@ -78,9 +78,7 @@ def test_what_it_tells_has_zero_mean_and_unit_variance_over_the_set(prepared: Cl
     assert float(vectors.var(dim=0, unbiased=False).mean()) == pytest.approx(1, abs=1e-4)
 
 
-def test_training_inputs_are_unit_vectors_that_a_mirror_does_not_change(
-    prepared: ClipVector, clip: FakeClip
-) -> None:
+def test_training_inputs_are_unit_vectors_that_a_mirror_does_not_change(prepared: ClipVector, clip: FakeClip) -> None:
     images = image_set().view(torch.arange(N))
     one, other = clip.encode_images(images), clip.encode_images(images.flip(-1))
     inputs = all_inputs(prepared)
@@ -97,9 +95,7 @@ def test_the_config_and_the_weights_rebuild_it(prepared: ClipVector, clip: FakeC
     again = ClipVector(**record)
     again.load_state_dict(prepared.state_dict())
     inputs = again.inputs(Request(prompts=["a red rose"]))
-    assert torch.equal(
-        again(inputs).vector, prepared(prepared.inputs(Request(prompts=["a red rose"]))).vector
-    )
+    assert torch.equal(again(inputs).vector, prepared(prepared.inputs(Request(prompts=["a red rose"]))).vector)
 
 
 def test_neither_the_clip_model_nor_the_set_is_saved_with_it(prepared: ClipVector) -> None:
@@ -134,9 +130,7 @@ def test_the_shift_brings_captions_onto_the_pictures(prepared: ClipVector) -> No
     shifted = prepared(prepared.inputs(Request(prompts=captions))).vector
     prepared.modality_shift = False
     plain = prepared(prepared.inputs(Request(prompts=captions))).vector
-    assert (
-        float(shifted.mean(dim=0).norm()) < 0.5
-    )  # the shift was measured with other captions of these pictures
+    assert float(shifted.mean(dim=0).norm()) < 0.5  # the shift was measured with other captions of these pictures
     assert float(plain.mean(dim=0).norm()) > 3  # outside the cloud that the network was trained on
     torch.testing.assert_close(shifted - shifted.mean(dim=0), plain - plain.mean(dim=0), rtol=1e-3, atol=1e-4)
 
@@ -168,9 +162,7 @@ def test_pictures_of_any_shape_are_asked_for_by_their_middle_square(prepared: Cl
     square = pictures(1)[0].resize((8, 8), Image.Resampling.NEAREST)
     wide = Image.new("RGB", (16, 8), "white")
     wide.paste(square, (4, 0))
-    torch.testing.assert_close(
-        prepared.inputs(Request(images=[wide])), prepared.inputs(Request(images=[square]))
-    )
+    torch.testing.assert_close(prepared.inputs(Request(images=[wide])), prepared.inputs(Request(images=[square])))
     assert prepared.inputs(Request(images=[Image.new("L", (5, 9))])).shape == (1, DIM)
 
 

@@ -36,10 +36,7 @@ def test_where_both_branches_agree_no_scale_matters(scale: float) -> None:
 def test_it_is_linear_in_the_scale() -> None:
     """Equal steps of the scale are equal steps of the output; nothing is clipped or special-cased."""
     c, u = branches()
-    steps = [
-        Guidance(s + 1.0).combine(c, u) - Guidance(s).combine(c, u)
-        for s in (-11.0, -1.0, 0.0, 1.0, 9.0, 99.0)
-    ]
+    steps = [Guidance(s + 1.0).combine(c, u) - Guidance(s).combine(c, u) for s in (-11.0, -1.0, 0.0, 1.0, 9.0, 99.0)]
     for step in steps:
         torch.testing.assert_close(step, c - u)
 
@@ -143,9 +140,7 @@ def test_phi_0_beside_other_phis_leaves_its_sample_even_without_contrast() -> No
         (Guidance(torch.tensor([0.0, 0.0]), torch.tensor([0.0, 1.0])), True, True),
     ],
 )
-def test_a_branch_is_left_out_only_where_it_cancels(
-    guidance: Guidance, conditional: bool, unconditional: bool
-) -> None:
+def test_a_branch_is_left_out_only_where_it_cancels(guidance: Guidance, conditional: bool, unconditional: bool) -> None:
     assert guidance.needs_conditional is conditional
     assert guidance.needs_unconditional is unconditional
 

@@ -40,9 +40,7 @@ def test_any_output_gives_a_prediction_that_adds_up_to_x_t(name: str) -> None:
     """x_t = alpha x0 + sigma eps holds for what is predicted, right or wrong."""
     x_t, output = picture_and_noise()
     prediction = Parameterization(SCHEDULE, name).predict(output, x_t, T)
-    torch.testing.assert_close(
-        SCHEDULE.add_noise(prediction.x0, prediction.eps, T), x_t, rtol=1e-7, atol=1e-7
-    )
+    torch.testing.assert_close(SCHEDULE.add_noise(prediction.x0, prediction.eps, T), x_t, rtol=1e-7, atol=1e-7)
 
 
 @pytest.mark.parametrize("name", PREDICTION_TYPES)
@@ -52,9 +50,7 @@ def test_a_clipped_x0_comes_with_its_own_eps(name: str) -> None:
     clipped = formulas.predict(output, x_t, T).x0.clamp(-1, 1)
     prediction = formulas.from_x0(clipped, x_t, T)
     assert torch.equal(prediction.x0, clipped)
-    torch.testing.assert_close(
-        SCHEDULE.add_noise(prediction.x0, prediction.eps, T), x_t, rtol=1e-7, atol=1e-7
-    )
+    torch.testing.assert_close(SCHEDULE.add_noise(prediction.x0, prediction.eps, T), x_t, rtol=1e-7, atol=1e-7)
 
 
 def test_predictions_are_finite_at_zero_terminal_snr() -> None:

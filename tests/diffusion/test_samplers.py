@@ -73,9 +73,7 @@ def test_ddim_is_that_of_diffusers(steps: int, prediction_type: str, eta: float)
     for step, t in enumerate(reference.timesteps.tolist()):
         fresh = step_noise(step) if eta else None
         theirs = reference.step(network(theirs, t), t, theirs, eta=eta, variance_noise=fresh).prev_sample
-    ours = last(
-        ddim(denoiser(schedule, prediction_type), start(), schedule, schedule.spaced(steps), step_noise, eta)
-    )
+    ours = last(ddim(denoiser(schedule, prediction_type), start(), schedule, schedule.spaced(steps), step_noise, eta))
     assert theirs.dtype == torch.float64
     assert relative_error(ours, theirs) < 1e-9
 
@@ -100,9 +98,7 @@ def test_ddpm_is_that_of_diffusers(steps: int, prediction_type: str) -> None:
     for step, t in enumerate(reference.timesteps.tolist()):
         same = torch.Generator().manual_seed(100 + step)  # draws what step_noise(step) draws
         theirs = reference.step(network(theirs, t), t, theirs, generator=same).prev_sample
-    ours = last(
-        ddpm(denoiser(schedule, prediction_type), start(), schedule, schedule.spaced(steps), step_noise)
-    )
+    ours = last(ddpm(denoiser(schedule, prediction_type), start(), schedule, schedule.spaced(steps), step_noise))
     assert theirs.dtype == torch.float64
     assert relative_error(ours, theirs) < 1e-8
 
@@ -123,9 +119,7 @@ def test_ddim_with_eta_1_is_ddpm(prediction_type: str) -> None:
 def test_samplers_start_from_pure_noise(name: str, prediction_type: str) -> None:
     """At zero terminal SNR the first step divides by no alpha."""
     schedule = NoiseSchedule("cosine", 1000, zero_terminal_snr=True)
-    states = SAMPLERS[name](
-        denoiser(schedule, prediction_type), start(), schedule, schedule.spaced(9), step_noise
-    )
+    states = SAMPLERS[name](denoiser(schedule, prediction_type), start(), schedule, schedule.spaced(9), step_noise)
     assert all(bool(state.x_next.isfinite().all()) for state in states)
 
 
@@ -164,9 +158,7 @@ def test_the_last_step_adds_no_noise(name: str) -> None:
         asked.append(step)
         return step_noise(step)
 
-    states = list(
-        SAMPLERS[name](denoiser(schedule, "v"), start(), schedule, schedule.spaced(6), recorded, eta=1.0)
-    )
+    states = list(SAMPLERS[name](denoiser(schedule, "v"), start(), schedule, schedule.spaced(6), recorded, eta=1.0))
     assert asked == [0, 1, 2, 3, 4]
     torch.testing.assert_close(states[-1].x_next, states[-1].x0)
 

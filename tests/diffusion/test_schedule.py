@@ -22,9 +22,7 @@ from lab.errors import LabError
     ],
 )
 @pytest.mark.parametrize("timesteps", [100, 1000, 4000])
-def test_levels_are_those_of_diffusers(
-    ours: str, theirs: str, ends: tuple[float, float], timesteps: int
-) -> None:
+def test_levels_are_those_of_diffusers(ours: str, theirs: str, ends: tuple[float, float], timesteps: int) -> None:
     """Diffusers computes in float32; its ends of beta are given for 1000 steps, ours are scaled to T."""
     start, end = (value * 1000 / timesteps for value in ends)
     reference: Any = DDPMScheduler(timesteps, beta_start=start, beta_end=end, beta_schedule=theirs)
@@ -161,18 +159,14 @@ def test_impossible_step_counts_name_the_range(count: int) -> None:
 
 
 def test_unknown_schedules_name_the_known() -> None:
-    with pytest.raises(
-        LabError, match=r"beta_schedule=cosin: use one of linear, scaled_linear, cosine, sigmoid$"
-    ):
+    with pytest.raises(LabError, match=r"beta_schedule=cosin: use one of linear, scaled_linear, cosine, sigmoid$"):
         NoiseSchedule("cosin")
     with pytest.raises(LabError, match=r"timesteps=0: use at least 1"):
         NoiseSchedule(timesteps=0)
 
 
 @pytest.mark.parametrize("zero_terminal", [False, True])
-@pytest.mark.parametrize(
-    ("name", "least"), [("linear", 21), ("scaled_linear", 13), ("cosine", 1), ("sigmoid", 1)]
-)
+@pytest.mark.parametrize(("name", "least"), [("linear", 21), ("scaled_linear", 13), ("cosine", 1), ("sigmoid", 1)])
 def test_a_schedule_is_finite_or_refused(name: str, least: int, zero_terminal: bool) -> None:
     """Scaled to few steps, linear betas reach 1."""
     least = max(least, 2) if zero_terminal else least

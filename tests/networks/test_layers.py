@@ -123,9 +123,7 @@ def naive_linear(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
 
 
 @pytest.mark.parametrize(("kind", "naive"), [("full", naive_full), ("linear", naive_linear)])
-def test_attention_is_its_naive_reference(
-    kind: str, naive: Callable[[Tensor, Tensor, Tensor], Tensor]
-) -> None:
+def test_attention_is_its_naive_reference(kind: str, naive: Callable[[Tensor, Tensor, Tensor], Tensor]) -> None:
     channels, head_dim, height, width = 12, 4, 3, 5
     module = ATTENTION[kind](channels, head_dim)
     perturbed(module)

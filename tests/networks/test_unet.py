@@ -62,9 +62,7 @@ def test_gradients_reach_every_parameter(changes: dict[str, Any]) -> None:
     network = small(**changes)
     x, t, condition = inputs()
     network(x, t, condition).square().mean().backward()
-    silent = [
-        name for name, p in network.named_parameters() if p.grad is None or not float(p.grad.abs().max()) > 0
-    ]
+    silent = [name for name, p in network.named_parameters() if p.grad is None or not float(p.grad.abs().max()) > 0]
     assert silent == []
 
 

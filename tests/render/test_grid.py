@@ -11,9 +11,7 @@ from PIL import Image
 from lab.render import grid
 from lab.render.grid import MARGIN
 
-PROMPTS = [
-    f"a {colour} flower with five pointed petals and a yellow centre in grass" for colour in ("red", "blue")
-]
+PROMPTS = [f"a {colour} flower with five pointed petals and a yellow centre in grass" for colour in ("red", "blue")]
 
 
 def colours(count: int, height: int = 16, width: int = 16) -> torch.Tensor:
@@ -105,9 +103,7 @@ def test_one_image_without_text_is_that_image_and_a_margin() -> None:
 
 
 def test_a_title_longer_than_the_sheet_is_wrapped_not_cut() -> None:
-    sheet = grid(
-        colours(1), title="a title that is very much longer than the one small image is wide", cell=16
-    )
+    sheet = grid(colours(1), title="a title that is very much longer than the one small image is wide", cell=16)
     assert_margin_is_clear(sheet)
     boxes(sheet, 1)
 
