@@ -2,9 +2,7 @@
 
 import inspect
 import re
-import types
-import typing
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
@@ -16,6 +14,7 @@ from hydra.utils import get_object, instantiate
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from lab.annotations import describe, fits
 from lab.errors import LabError
 
 CONF = Path(__file__).resolve().parent.parent / "conf"
@@ -33,45 +32,78 @@ def compose(config_name: str, overrides: Sequence[str]) -> DictConfig:
 
 
 def build(node: DictConfig, **arguments: Any) -> Any:
-    """The object that a node with `_target_` describes; a LabError inside comes out as itself."""
+    """The object that a node with `_target_` describes; LabError where its class cannot take the values."""
     try:
         return instantiate(node, **arguments)
-    except InstantiationException as error:
+    except (InstantiationException, OmegaConfBaseException) as error:
         cause: BaseException | None = error
         while cause is not None and not isinstance(cause, LabError):
             cause = cause.__cause__
-        raise cause or error from None
+        if cause is not None:
+            raise cause from None
+        raise LabError(f"{_one_line(error)}; mend that value") from error
 
 
 def check_keys(cfg: DictConfig, config_name: str) -> None:
     """LabError for a key that nothing reads, e.g. `+training.stpes=10`, or a value of the wrong type.
 
-    A node with `_target_` may hold that callable's parameters, the top level what the primary config holds.
+    A node with `_target_` may hold that class's parameters, the top level what the primary config holds.
     """
+    try:
+        given: dict[str, Any] = OmegaConf.to_container(cfg, resolve=True)  # type: ignore[assignment]
+    except OmegaConfBaseException as error:
+        raise LabError(_one_line(error)) from error
     primary: dict[str, Any] = OmegaConf.to_container(OmegaConf.load(CONF / f"{config_name}.yaml"))  # type: ignore[assignment]
     chosen = [group for entry in primary["defaults"] if entry != "_self_" for group in entry]
-    groups = {group.split("@")[-1] for group in chosen if not group.startswith("override ")}
-    _check_names("", map(str, cfg), primary.keys() | groups)
-    for key, node in primary.items():
-        if isinstance(node, dict) and key != "hydra":
-            _check_names(f"{key}.", map(str, cfg[key]), set(node))
-    _check_node("", OmegaConf.to_container(cfg, resolve=True))
+    groups = {group.split("@")[-1].split(".")[0] for group in chosen if not group.startswith("override ")}
+    _check_names("", map(str, given), primary.keys() | groups)
+    for key in given:
+        known = primary.get(key)
+        if (isinstance(known, dict) or key in groups) and not isinstance(given[key], dict):
+            raise LabError(f"{key}={given[key]}: holds keys of its own; see conf/{config_name}.yaml")
+        if isinstance(known, dict):
+            _check_names(f"{key}.", map(str, given[key]), set(known))
+    _check_node("", given)
+
+
+def check_types(cfg: DictConfig, annotations: Mapping[str, Any]) -> None:
+    """LabError where the value under a key, e.g. "preview.count", does not fit the annotation given for it."""
+    plain: Any = OmegaConf.to_container(cfg, resolve=True)
+    for key, annotation in annotations.items():
+        value = plain
+        for part in key.split("."):
+            value = value[part]
+        _check_type(key, value, annotation)
 
 
 def _check_node(path: str, node: Any) -> None:
+    if isinstance(node, list):
+        for number, child in enumerate(node):
+            _check_node(f"{path}.{number}", child)
     if not isinstance(node, dict):
         return
     if "_target_" in node:
-        target = str(node["_target_"])
-        if not target.startswith(OWN):
-            raise LabError(f"{path}._target_={target}: only classes of the lab can be built from a config")
-        parameters = inspect.signature(get_object(target)).parameters
+        parameters = inspect.signature(_own_class(f"{path}._target_", node["_target_"])).parameters
         names = [key for key in node if key != "_target_"]
-        _check_names(f"{path}.", names, set(parameters))
+        _check_names(f"{path}.", map(str, names), set(parameters))
         for name in names:
             _check_type(f"{path}.{name}", node[name], parameters[name].annotation)
     for key, child in node.items():
         _check_node(f"{path}.{key}".lstrip("."), child)
+
+
+def _own_class(key: str, target: Any) -> type:
+    """The class that a `_target_` names; LabError unless it was written for the lab: a config runs no other code."""
+    found = None
+    if str(target).startswith(OWN):
+        try:
+            found = get_object(target)
+        except Exception as error:  # Hydra's, or whatever importing that module raises
+            raise LabError(f"{key}={target}: there is no such class ({_one_line(error)})") from error
+    # The name alone does not do: modules of the lab can reach `os.system` under names of their own.
+    if not (inspect.isclass(found) and found.__module__.startswith(OWN)):
+        raise LabError(f"{key}={target}: only classes of the lab can be built from a config")
+    return found
 
 
 def _check_names(prefix: str, names: Iterable[str], known: set[str]) -> None:
@@ -86,20 +118,17 @@ def _hint(prefix: str, name: str, known: Iterable[str]) -> str:
 
 
 def _check_type(path: str, value: Any, annotation: Any) -> None:
-    """Holds plain types and unions of them against the annotation; an int passes for a float."""
-    union = isinstance(annotation, types.UnionType) or typing.get_origin(annotation) is typing.Union
-    options = typing.get_args(annotation) if union else (annotation,)
-    if not set(options) <= {int, float, str, bool, types.NoneType}:
-        return
-    fits = type(value) in options or (type(value) is int and float in options)
-    if not fits:
-        names = " or ".join("null" if option is types.NoneType else option.__name__ for option in options)
-        raise LabError(f"{path}={value}: must be {names}")
+    if not fits(value, annotation):
+        raise LabError(f"{path}={value}: must be {describe(annotation)}")
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())
 
 
 def _advice(error: Exception, config_name: str) -> str:
     """Hydra's complaint on one line, with the nearest thing that exists."""
-    text = " ".join(str(error).split())
+    text = _one_line(error)
     if option := re.search(r"Could not find '([\w/]+)/([\w-]+)'", text):
         group, name = option.groups()
         options = sorted(path.stem for path in (CONF / group).glob("*.yaml"))

@@ -30,6 +30,14 @@ class SamplingDefaults:
     guidance_scale: float = 3.0
     batch_size: int = 64
 
+    def __post_init__(self) -> None:
+        """LabError for values that cannot be."""
+        if self.sampler not in SAMPLERS:
+            raise LabError(f"sampling.sampler={self.sampler}: use one of {', '.join(SAMPLERS)}")
+        for key in ("num_inference_steps", "batch_size"):
+            if getattr(self, key) < 1:
+                raise LabError(f"sampling.{key}={getattr(self, key)}: use at least 1")
+
 
 class DiffusionModel(nn.Module):
     """A conditional diffusion model in pixel or latent space.

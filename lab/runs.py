@@ -19,7 +19,7 @@ CONFIG = "config.yaml"
 OWN_CLIP = "clip"  # folder of a run that holds the CLIP it was trained with
 REFERENCE = Path(__file__).resolve().parent.parent / "results" / "reference"
 
-# What may change when a run is continued: how long, how it is looked at, where files lie; and what training fills in.
+# What may change when a run is continued: how long, how it is looked at, where files lie.
 FREE = {
     *(
         f"training.{key}"
@@ -28,8 +28,10 @@ FREE = {
     *(f"preview.{key}" for key in ("classes", "prompts", "count")),
     *(f"sampling.{key}" for key in ("sampler", "num_inference_steps", "guidance_scale", "batch_size")),
     *(f"data.{key}" for key in ("root", "cache_dir", "workers", "download")),
-    *(f"conditioning.{key}" for key in ("dim", "fingerprint", "class_names")),
 }
+# What training fills in from the data and CLIP; it may not change either, once it is there.
+FILLED_IN = {f"conditioning.{key}" for key in ("dim", "fingerprint", "class_names")}
+NEEDED = ("task", "data", "autoencoder", "conditioning", "model", "diffusion", "sampling")
 
 
 def build_model(cfg: DictConfig, empty: bool = False) -> DiffusionModel:
@@ -57,8 +59,23 @@ def read_config(run: str | Path) -> DictConfig:
         raise LabError(
             f"run={run}: no {CONFIG} there; name a folder that python -m lab.train wrote, e.g. results/class_cond"
         )
-    cfg = OmegaConf.load(path)
-    assert isinstance(cfg, DictConfig)
+    cfg = _read(path)
+    missing = [key for key in NEEDED if key not in cfg]
+    if missing:
+        raise LabError(f"{path}: damaged, it has no {missing[0]}; restore the file, or train anew")
+    return cfg
+
+
+def _read(path: Path) -> DictConfig:
+    """LabError for a file that is no configuration."""
+    try:
+        cfg = OmegaConf.load(path)
+        OmegaConf.resolve(cfg)
+    except Exception as error:  # what the file system, YAML and OmegaConf make of a damaged file
+        reason = " ".join(str(error).split())
+        raise LabError(f"{path}: damaged ({reason}); restore the file, or train anew") from error
+    if not isinstance(cfg, DictConfig):
+        raise LabError(f"{path}: damaged, it is a list; restore the file, or train anew")
     return cfg
 
 
@@ -71,19 +88,36 @@ def load(run: str | Path, device: str | None = None, weights: str = "weights") -
     cfg = read_config(run)
     if cfg.task != "diffusion":
         raise LabError(f"run={run}: it trained task={cfg.task}, and samples come from a diffusion run")
+    if weights not in ("weights", "raw"):
+        raise LabError(f"weights={weights}: use weights (averaged) or raw")
     check_keys(cfg, "train")
     found = checkpoint.latest(Path(run) / "checkpoints")
     if found is None:
         raise LabError(f"run={run}: no checkpoint in {Path(run) / 'checkpoints'} yet; train it first")
     model = build_model(cfg, empty=True)
-    tensors = found.tensors(weights)
-    model.load_state_dict({key.removeprefix("model."): value for key, value in tensors.items()}, assign=True)
-    if isinstance(model.conditioner, ClipVector) and (Path(run) / OWN_CLIP).is_dir():
-        model.conditioner.pretrained = str(Path(run) / OWN_CLIP)
+    tensors = {key.removeprefix("model."): value for key, value in found.tensors(weights).items()}
+    try:
+        model.load_state_dict(tensors, assign=True)
+    except RuntimeError as error:
+        raise LabError(f"{found.path}: does not fit the model that {Path(run) / CONFIG} describes") from error
+    if isinstance(model.conditioner, ClipVector) and model.conditioner.pretrained == "flower_clip":
+        model.conditioner.pretrained = str(_own_clip(Path(run)))
     model.provenance = {"run": str(run), "step": found.step, "weights_sha256": found.fingerprint(weights)}
-    chosen = device or ("cuda" if torch.cuda.is_available() else "cpu")
-    model.to(chosen, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    return model.eval()
+    return _on_device(model, device).eval()
+
+
+def _on_device(model: DiffusionModel, device: str | None) -> DiffusionModel:
+    """The model on a device, by default CUDA where there is one."""
+    try:
+        model.to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    except (RuntimeError, AssertionError) as error:  # no such device, or torch was built without it
+        raise LabError(f"device={device}: cannot be used here ({str(error).splitlines()[0]})") from error
+    return model.to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
+
+
+def _own_clip(run: Path) -> Path:
+    """The flower_clip that a run was trained with: its own, or where it has none the reference one."""
+    return run / OWN_CLIP if (run / OWN_CLIP).is_dir() else REFERENCE / "flower_clip"
 
 
 def clip_trained_on(folder: Path) -> str | None:
@@ -100,9 +134,9 @@ def refuse_changes(cfg: DictConfig, run_dir: Path) -> None:
     path = run_dir / CONFIG
     if not path.is_file():
         return
-    old, new = (OmegaConf.to_container(c, resolve=True) for c in (OmegaConf.load(path), cfg))
+    old, new = (OmegaConf.to_container(c, resolve=True) for c in (_read(path), cfg))
     for key, was, now in _differences(old, new):
-        if key not in FREE:
+        if key not in FREE and not (key in FILLED_IN and (not was or not now)):
             raise LabError(
                 f"{key}={now}: the run in {run_dir} was started with {was}; "
                 f"use that to go on with it, or another hydra.run.dir"

@@ -4,13 +4,14 @@ import logging
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from omegaconf import DictConfig, OmegaConf
 from PIL import Image
 
 import lab
 from lab.cli import entry_point
+from lab.config import check_types
 from lab.render import grid, save_image
 from lab.runs import read_config
 
@@ -37,8 +38,21 @@ def write_samples(
     return path
 
 
+TYPES: dict[str, Any] = {
+    "classes": Sequence[str | int] | None,
+    **dict.fromkeys(("prompts", "images"), Sequence[str] | None),
+    **dict.fromkeys(("num_inference_steps", "height", "width", "batch_size"), int | None),
+    **dict.fromkeys(("guidance_scale", "eta"), float | None),
+    **dict.fromkeys(("run", "sampler", "device", "out"), str | None),
+    **dict.fromkeys(("count", "seed"), int),
+    "weights": Literal["weights", "raw"],
+}
+SETTINGS = ("num_inference_steps", "guidance_scale", "sampler", "eta", "height", "width", "batch_size")
+
+
 def check_run(cfg: DictConfig) -> None:
-    """LabError unless `run` is given and is a run."""
+    """LabError for values of the wrong type, and unless `run` is given and is a run."""
+    check_types(cfg, TYPES)
     if cfg.run is None:
         raise lab.LabError("run=...: name a folder that python -m lab.train wrote, e.g. run=results/class_cond")
     read_config(cfg.run)
@@ -51,8 +65,7 @@ def main(cfg: DictConfig) -> None:
     asked: dict[str, Any] = {
         key: None if cfg[key] is None else list(cfg[key]) for key in ("prompts", "classes", "images")
     }
-    keys = ("num_inference_steps", "guidance_scale", "sampler", "eta", "height", "width", "batch_size")
-    settings: dict[str, Any] = {key: cfg[key] for key in keys}
+    settings: dict[str, Any] = {key: cfg[key] for key in SETTINGS}
     samples = model.sample(**asked, **settings, count=cfg.count, seed=cfg.seed)
     given = next((names for names in asked.values() if names), [""])
     captions = [Path(str(name)).name if asked["images"] else str(name) for name in given for _ in range(cfg.count)]

@@ -1,7 +1,9 @@
 """python -m lab.train +experiment=class_cond: train what the configuration says into a run's folder."""
 
 import logging
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any, Literal
 
 import torch
 from hydra.core.hydra_config import HydraConfig
@@ -9,9 +11,9 @@ from omegaconf import DictConfig, OmegaConf
 
 from lab.cli import entry_point
 from lab.clip.task import FlowerClipTask
-from lab.conditioning import ClipVector, Conditioner
+from lab.conditioning import ClipVector, Conditioner, Unconditional
 from lab.conditioning.base import Request
-from lab.config import build
+from lab.config import build, check_types
 from lab.data import BatchStream, ImageSet, Source
 from lab.errors import LabError
 from lab.render import loss_curve
@@ -30,13 +32,14 @@ def train_diffusion(cfg: DictConfig, run_dir: Path) -> None:
     conditioner: Conditioner = build(cfg.conditioning)
     if isinstance(conditioner, ClipVector) and conditioner.pretrained == "flower_clip":
         conditioner.pretrained = str(own_clip(cfg, source, images, run_dir))
+    torch.manual_seed(derive(cfg.seed, "conditioner"))
     fitted = conditioner.prepare(images, cfg.data.cache_dir)
     cfg = OmegaConf.merge(cfg, {"conditioning": fitted})  # type: ignore[assignment]
     torch.manual_seed(derive(cfg.seed, "init"))
     model = build_model(cfg)
     model.conditioner = conditioner
     stream = BatchStream(images, settings.batch_size, cfg.seed, settings.class_balanced, settings.flip)
-    task = DiffusionTask(model, stream, cfg.seed, preview_request(cfg, images), cfg.preview.count)
+    task = DiffusionTask(model, stream, cfg.seed, preview_request(cfg, images, conditioner), cfg.preview.count)
     run(cfg, task, run_dir, settings)
 
 
@@ -45,18 +48,20 @@ def train_flower_clip(cfg: DictConfig, run_dir: Path) -> None:
     settings: TrainingSettings = build(cfg.training)
     source: Source = build(cfg.data)
     task = flower_clip_task(cfg, source, source.load("train"), settings)
-    run(cfg, task, run_dir, settings)
-    logger.info("CLIP in %s", task.export(run_dir / OWN_CLIP))
+    trainer = run(cfg, task, run_dir, settings)
+    export_clip(task, trainer, run_dir / OWN_CLIP)
 
 
-def run(cfg: DictConfig, task: DiffusionTask | FlowerClipTask, run_dir: Path, settings: TrainingSettings) -> None:
+def run(cfg: DictConfig, task: DiffusionTask | FlowerClipTask, run_dir: Path, settings: TrainingSettings) -> Trainer:
     """Train into `run_dir`, beside the configuration; ends with the curve of the loss."""
-    write_config(cfg, run_dir)
     trainer = Trainer(task, run_dir, settings, cfg.seed)
+    refuse_changes(cfg, run_dir)  # again: what data and CLIP have filled in may not change either
+    write_config(cfg, run_dir)
     with torch.random.fork_rng(devices=[]):
         trainer.run()
     if trainer.accelerator.is_main_process:
         loss_curve(run_dir / "log.csv", run_dir / "loss.png")
+    return trainer
 
 
 def flower_clip_task(cfg: DictConfig, source: Source, images: ImageSet, settings: TrainingSettings) -> FlowerClipTask:
@@ -81,31 +86,62 @@ def own_clip(cfg: DictConfig, source: Source, images: ImageSet, run_dir: Path) -
     settings: TrainingSettings = build(cfg.clip_training)
     logger.info("no flower_clip for %s yet: training %s first, %d steps", images.name, cfg.clip_model, settings.steps)
     task = flower_clip_task(cfg, source, images, settings)
-    Trainer(task, run_dir / "clip_training", settings, cfg.seed).run()
-    return task.export(mine)
+    trainer = Trainer(task, run_dir / "clip_training", settings, cfg.seed)
+    write_config(cfg, run_dir)
+    trainer.run()
+    export_clip(task, trainer, mine)
+    return mine
 
 
-def preview_request(cfg: DictConfig, images: ImageSet) -> Request:
-    """What sample sheets show: what the config names, else the first 32 classes."""
-    if cfg.preview.prompts is not None:
-        return Request(prompts=list(cfg.preview.prompts))
-    if "Unconditional" in cfg.conditioning._target_ or not images.class_names:
+def export_clip(task: FlowerClipTask, trainer: Trainer, folder: Path) -> None:
+    """Leave the CLIP with its averaged weights, those that previews look at; one process writes, all wait."""
+    if trainer.accelerator.is_main_process:
+        with trainer.ema.in_place():
+            task.export(folder)
+        logger.info("CLIP in %s", folder)
+    trainer.accelerator.wait_for_everyone()
+
+
+def preview_request(cfg: DictConfig, images: ImageSet, conditioner: Conditioner) -> Request:
+    """What sample sheets show: what the config names, else the first 32 classes; LabError if it cannot be had."""
+    if cfg.training.preview_every == 0:
         return Request()
-    chosen = images.class_names[:32] if cfg.preview.classes is None else cfg.preview.classes
-    return Request(classes=list(chosen))
+    asked: dict[str, Any] = OmegaConf.to_container(cfg.preview)  # type: ignore[assignment]
+    if asked["classes"] is None and asked["prompts"] is None and not isinstance(conditioner, Unconditional):
+        asked["classes"] = list(images.class_names[:32]) or None
+    try:
+        request = Request(prompts=asked["prompts"], classes=asked["classes"])
+        conditioner.inputs(request)
+    except LabError as error:
+        raise LabError(f"preview: {error}; training.preview_every=0 does without") from error
+    return request
 
 
 TASKS = {"diffusion": train_diffusion, "flower_clip": train_flower_clip}
+TYPES = {
+    "seed": int,
+    "name": str | int,
+    "clip_model": Literal["flower_clip", "flower_clip_small"],
+    "preview.classes": Sequence[str | int] | None,
+    "preview.prompts": Sequence[str] | None,
+    "preview.count": int,
+}
 
 
 def check(cfg: DictConfig) -> None:
     """What can be told before data is read: the task, the loop's settings, and that the network can be built."""
+    check_types(cfg, TYPES)
     if cfg.task not in TASKS:
         raise LabError(f"task={cfg.task}: use one of {', '.join(TASKS)}")
-    build(cfg.training)
-    build(cfg.data)
+    if cfg.preview.count < 1:
+        raise LabError(f"preview.count={cfg.preview.count}: use at least 1")
+    for node in (cfg.training, cfg.clip_training, cfg.data):
+        build(node)
     if cfg.task == "diffusion":
-        build_model(cfg, empty=True)
+        model = build_model(cfg, empty=True)
+        steps, most = model.sampling.num_inference_steps, model.parameterization.schedule.timesteps
+        if steps > most:
+            raise LabError(f"sampling.num_inference_steps={steps}: use at most diffusion.schedule.timesteps={most}")
 
 
 @entry_point("train", check)

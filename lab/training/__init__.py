@@ -1,7 +1,8 @@
 """One training loop for everything that is trained, and the tasks it trains."""
 
 from lab.training.diffusion import DiffusionTask
-from lab.training.loop import Trainer, TrainingSettings
+from lab.training.loop import Trainer
+from lab.training.settings import TrainingSettings
 from lab.training.task import Task
 
 __all__ = ["DiffusionTask", "Task", "Trainer", "TrainingSettings"]

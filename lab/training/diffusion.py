@@ -1,4 +1,4 @@
-"""Training a diffusion model: noise, time steps and dropped conditions of each step, and the weighted error."""
+"""Training a diffusion model: each step's noise, time steps and dropped conditions, and the weighted error."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -63,7 +63,7 @@ class DiffusionTask(Task):
     def forward(  # type: ignore[override]
         self, images: Tensor, condition: Tensor, t: Tensor, eps: Tensor, drop: Tensor
     ) -> dict[str, Tensor]:
-        """{"loss": (B,)} weighted squared error of the network's output; {"x0_error": ()} unweighted, of x0."""
+        """{"loss": (B,)} weighted squared error of the output; {"x0_error": ()} of x0, unweighted."""
         model, formulas = self.model, self.model.parameterization
         x0 = model.autoencoder.encode(images)
         x_t = formulas.schedule.add_noise(x0, eps, t).contiguous(memory_format=torch.channels_last)

@@ -4,7 +4,6 @@ import logging
 import math
 import sys
 import time
-from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -19,64 +18,14 @@ from lab.render.provenance import write_whole
 from lab.seeding import derive
 from lab.training.ema import EMA
 from lab.training.log import TrainingLog
+from lab.training.settings import TrainingSettings
 from lab.training.task import Task
 
 logger = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
-class TrainingSettings:
-    """Knobs of the loop; intervals are in steps, 0 switches one off, and the last step counts for each.
-
-    batch_size is global: processes share it. precision: "auto" is bf16 where the hardware computes it, else
-    fp32. A row is logged at every preview and save as well: a resumed run then writes the log of one that
-    never stopped.
-    Raises LabError for values that cannot be.
-    """
-
-    steps: int = 20_000
-    batch_size: int = 64
-    lr: float = 4e-4
-    lr_warmup: int = 200
-    lr_decay: bool = False  # cosine from lr to 0 over all steps
-    weight_decay: float = 0.01
-    betas: tuple[float, float] = (0.9, 0.99)
-    grad_clip: float = 1.0
-    ema_decay: float = 0.9995
-    precision: str = "auto"
-    compile: bool = False
-    log_every: int = 20
-    preview_every: int = 1000
-    save_every: int = 1000
-    keep: int = 2
-    class_balanced: bool = False
-    flip: bool = True
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "betas", tuple(self.betas))
-        for key in ("steps", "batch_size", "keep"):
-            if getattr(self, key) < 1:
-                raise LabError(f"training.{key}={getattr(self, key)}: use at least 1")
-        for key in ("lr_warmup", "log_every", "preview_every", "save_every", "weight_decay", "grad_clip"):
-            if not getattr(self, key) >= 0:
-                raise LabError(f"training.{key}={getattr(self, key)}: use 0 or more")
-        for key, value in (("ema_decay", self.ema_decay), *(("betas", beta) for beta in self.betas)):
-            if not 0 <= value < 1:
-                raise LabError(f"training.{key}={getattr(self, key)}: use numbers from 0 up to, not including, 1")
-        if not 0 < self.lr < math.inf:
-            raise LabError(f"training.lr={self.lr}: use a positive number")
-        if self.precision not in ("auto", "fp32", "bf16"):
-            raise LabError(f"training.precision={self.precision}: use auto, fp32 or bf16")
-
-    def lr_at(self, step: int) -> float:
-        """Learning rate of step `step` (0-based): linear warm-up, then constant or a cosine to 0."""
-        warmup = min(1.0, (step + 1) / (self.lr_warmup + 1))
-        decay = 0.5 * (1 + math.cos(math.pi * step / self.steps)) if self.lr_decay else 1.0
-        return self.lr * warmup * decay
-
-
 def hardware_has_bf16(device: torch.device) -> bool:
-    """Whether bf16 is computed rather than emulated; CPUs without its instructions are 3 times slower in it."""
+    """Whether bf16 is computed rather than emulated: a CPU without its instructions is 3 times slower in it."""
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
     if device.type == "cpu":
@@ -97,8 +46,9 @@ class Trainer:
     def __init__(self, task: Task, run_dir: Path, settings: TrainingSettings, seed: int) -> None:
         self.task, self.run_dir, self.settings, self.seed = task, run_dir, settings, seed
         self.accelerator = make_accelerator(settings.precision)
-        if settings.batch_size % (processes := self.accelerator.num_processes):
-            raise LabError(f"training.batch_size={settings.batch_size}: use a multiple of the {processes} processes")
+        world = self.accelerator.num_processes
+        if settings.batch_size % world:
+            raise LabError(f"training.batch_size={settings.batch_size}: use a multiple of the {world} processes")
         torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
         task.to(self.accelerator.device).to(memory_format=torch.channels_last)
         trainable = {name: p for name, p in task.named_parameters() if p.requires_grad}
@@ -184,7 +134,7 @@ class Trainer:
         }
 
     def _check_finite(self, window: list[dict[str, Tensor]]) -> None:
-        """LabError, before anything is saved, for a loss that is not finite or would leave weights that are not."""
+        """LabError, before anything is saved, for a loss that is not finite, or a gradient that spoils weights."""
         numbers = torch.stack([entry["loss"] + entry["grad_norm"] for entry in window])
         bad = (~self.accelerator.reduce(numbers, "mean").isfinite()).nonzero().flatten().tolist()
         if not bad:
@@ -195,8 +145,8 @@ class Trainer:
             rows = "".join(f"{step},{index}\n" for index in self.task.culprits(step))
             write_whole(report, lambda staged: staged.write_text("step,index\n" + rows))
         raise LabError(
-            f"loss or gradient of step {step} is not finite: its images' indices are in {report}, checkpoints are "
-            f"untouched; look at those images, or lower training.lr={self.settings.lr}"
+            f"loss or gradient of step {step} is not finite: its images' indices are in {report}, checkpoints "
+            f"are untouched; look at those images, or lower training.lr={self.settings.lr}"
         )
 
     @torch.no_grad()
@@ -239,7 +189,7 @@ class Trainer:
         logger.info("resumed %s at step %d", self.run_dir, self.step)
 
     def _load_optimizer(self, tensors: dict[str, Tensor]) -> None:
-        """Take the optimiser's state, laid out in memory as the parameters are: the fused kernel relies on it."""
+        """Take the optimiser's state, in the parameters' memory layout: the fused kernel relies on that."""
         parameters = dict(self.task.named_parameters())
         states: dict[int, dict[str, Tensor]] = {}
         for key, value in tensors.items():

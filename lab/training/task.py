@@ -34,5 +34,5 @@ class Task(nn.Module):
         return {}
 
     def culprits(self, step: int) -> list[int]:
-        """Indices of the images in step `step`'s global batch, for the report on a loss that is not finite."""
+        """Indices of the images in a step's global batch, for the report on a loss that is not finite."""
         return []

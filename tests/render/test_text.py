@@ -70,9 +70,10 @@ def test_narrow_columns_take_smaller_letters_and_then_grow_rather_than_break_wor
     assert [" ".join(block.lines) for block in blocks] == NAMES
 
 
-def test_labels_beside_a_row_stay_within_its_height() -> None:
-    blocks = fit_beside([PROMPT, "rose"], height=128)
-    assert all(block.height <= 128 for block in blocks)
+@pytest.mark.parametrize("height", [36, 128])
+def test_labels_beside_a_row_stay_within_its_height(height: int) -> None:
+    blocks = fit_beside([PROMPT, "rose"], height)
+    assert all(block.height <= height for block in blocks)
     assert [" ".join(block.lines) for block in blocks] == [PROMPT, "rose"]
 
 

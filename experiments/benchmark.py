@@ -1,0 +1,264 @@
+"""How fast is it, beside others? python -m experiments.benchmark measures ratios, the contenders taking turns.
+
+A step is forward, backward and fused AdamW at 64 px and about 11 M parameters, in the same precision for all.
+Peers are lucidrains' class-conditional UNet and diffusers' UNet2DModel, from the optional extra `bench`.
+"""
+
+import json
+import logging
+import platform
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import torch
+from omegaconf import DictConfig
+from torch import Tensor, nn
+
+from experiments.peers import peers
+from lab.autoencoders import Identity
+from lab.cli import entry_point
+from lab.conditioning import ClassEmbedding
+from lab.config import build
+from lab.data import BatchStream, ImageSet, Petals, open_image
+from lab.data.images import decode
+from lab.diffusion import NoiseSchedule, Parameterization
+from lab.errors import LabError
+from lab.model import DiffusionModel
+from lab.networks import UNet
+from lab.render.provenance import write_whole
+from lab.training import DiffusionTask, Trainer, TrainingSettings
+from lab.training.loop import hardware_has_bf16
+
+logger = logging.getLogger(__name__)
+CLASSES = 102
+Step = Callable[[], None]
+
+
+@dataclass(frozen=True)
+class Row:
+    """One comparison: what the lab's contender does, in units a second, beside another's."""
+
+    measured: str
+    ours: float
+    other: str
+    theirs: float
+    ratio: float  # median over the rounds
+    spread: str  # least and greatest ratio of a round
+
+
+class Conditioned(nn.Module):
+    """The lab's UNet with a class embedding, called as the peers are."""
+
+    def __init__(self, network: UNet, conditioner: ClassEmbedding) -> None:
+        super().__init__()
+        self.network, self.conditioner = network, conditioner
+
+    def forward(self, x: Tensor, t: Tensor, labels: Tensor) -> Tensor:
+        """x (B, 3, H, W), t (B,), labels (B,) -> (B, 3, H, W)."""
+        out: Tensor = self.network(x, t, self.conditioner(labels))
+        return out
+
+
+def training_step(module: nn.Module, batch_size: int, size: int, bf16: bool, layout: torch.memory_format) -> Step:
+    """One optimiser step of a denoiser on random data, ready to be repeated."""
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    module = module.to(device).to(memory_format=layout).train()
+    optimizer = torch.optim.AdamW(module.parameters(), lr=1e-4, fused=True)
+    x = torch.randn(batch_size, 3, size, size, device=device).to(memory_format=layout)
+    t, labels = (torch.randint(0, top, (batch_size,), device=device) for top in (1000, CLASSES))
+
+    def step() -> None:
+        with torch.autocast(device, torch.bfloat16, enabled=bf16):
+            loss = (module(x, t, labels).float() - x).square().mean()
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        if device == "cuda":
+            torch.cuda.synchronize()
+
+    return step
+
+
+def faster_layout(make: Callable[[torch.memory_format], Step]) -> Step:
+    """A peer in the memory layout that suits it better, so that the comparison is with its best."""
+    steps = [make(layout) for layout in (torch.contiguous_format, torch.channels_last)]
+    for step in steps:
+        step()
+    return min(steps, key=seconds)
+
+
+def seconds(step: Step) -> float:
+    """Wall-clock of one call."""
+    started = time.perf_counter()
+    step()
+    return time.perf_counter() - started
+
+
+def race(measured: str, ours: Step, other: str, theirs: Step, units: int, rounds: int) -> Row:
+    """Both in turn, after one call each that does not count; `units` are done by a call."""
+    for step in (ours, theirs):
+        step()
+    times = [(seconds(ours), seconds(theirs)) for _ in range(rounds)]
+    ratios = [b / a for a, b in times]
+    rates = [units / statistics.median(column) for column in zip(*times, strict=True)]
+    spread = f"{min(ratios):.2f} to {max(ratios):.2f}"
+    row = Row(measured, rates[0], other, rates[1], statistics.median(ratios), spread)
+    logger.info("%s: %.1f/s, %s %.1f/s, ratio %.2f (%s)", measured, row.ours, other, row.theirs, row.ratio, spread)
+    return row
+
+
+def network_rows(cfg: DictConfig, which: str, bf16: bool) -> list[Row]:
+    """Training steps of the lab's network `which` against each peer's."""
+    rows = []
+    for batch_size in cfg.batch_sizes:
+        ours = training_step(make_network(cfg, which), batch_size, cfg.data.image_size, bf16, torch.channels_last)
+        for name, make in peers(which).items():
+
+            def peer(
+                layout: torch.memory_format, make: Callable[[], nn.Module] = make, batch: int = batch_size
+            ) -> Step:
+                return training_step(make(), batch, cfg.data.image_size, bf16, layout)
+
+            title = f"{which}, batch {batch_size}: images trained on"
+            rows.append(race(title, ours, name, faster_layout(peer), batch_size, cfg.rounds))
+    return rows
+
+
+def make_network(cfg: DictConfig, which: str) -> Conditioned:
+    """The configured UNet, with classes."""
+    conditioner = ClassEmbedding(class_names=[str(number) for number in range(CLASSES)])
+    return Conditioned(build(cfg.networks[which], condition_dim=conditioner.dim), conditioner)
+
+
+def loop_rows(cfg: DictConfig, bf16: bool) -> list[Row]:
+    """The lab's whole loop (data, noise, EMA, log) against a bare one over the same task and one fixed batch."""
+    batch_size, steps = max(cfg.batch_sizes), 3
+    with tempfile.TemporaryDirectory() as folder:
+        images = Petals(cfg.data.image_size, size=512, held_out_size=8, cache_dir=folder).load("train")
+        settings = TrainingSettings(
+            steps=10**6, batch_size=batch_size, log_every=steps, preview_every=0, save_every=0,
+            precision="bf16" if bf16 else "fp32",
+        )  # fmt: skip
+        trainer = Trainer(make_task(cfg, images, batch_size), Path(folder) / "run", settings, seed=0)
+        bare = make_task(cfg, images, batch_size).to(trainer.accelerator.device).to(memory_format=torch.channels_last)
+        optimizer = torch.optim.AdamW(bare.parameters(), lr=1e-4, fused=True)
+        batch = {key: value.to(trainer.accelerator.device) for key, value in bare.inputs(0).items()}
+
+        def lab_steps() -> None:
+            trainer.settings = replace(settings, steps=trainer.step + steps)
+            trainer.run()
+
+        def bare_steps() -> None:
+            for _ in range(steps):
+                with torch.autocast(trainer.accelerator.device.type, torch.bfloat16, enabled=bf16):
+                    loss = bare(**batch)["loss"].mean()
+                loss.backward()
+                optimizer.step()
+                optimizer.zero_grad()
+            loss.item()
+
+        title = f"door, batch {batch_size}: images through the lab's whole loop"
+        return [race(title, lab_steps, "a bare loop over it", bare_steps, steps * batch_size, cfg.rounds)]
+
+
+def make_task(cfg: DictConfig, images: ImageSet, batch_size: int) -> DiffusionTask:
+    """What class_cond trains, on the given images."""
+    conditioner = ClassEmbedding(class_names=images.class_names)
+    network = build(cfg.networks.door, condition_dim=conditioner.dim)
+    formulas = Parameterization(NoiseSchedule(), "x0", "v")
+    model = DiffusionModel(network, conditioner, Identity(), formulas, images.image_size)
+    return DiffusionTask(model, BatchStream(images, batch_size, seed=0), seed=0)
+
+
+def decode_rows(cfg: DictConfig) -> list[Row]:
+    """Preparing pictures against JPEG decoding alone, both on one thread, of files as large as Oxford 102's."""
+    with tempfile.TemporaryDirectory() as folder:
+        pictures = Petals(cfg.data.image_size, size=48, held_out_size=8, cache_dir=folder).load("train")
+        paths = []
+        for number, pixels in enumerate(pictures.pixels):
+            paths.append(Path(folder) / f"{number}.jpg")
+            large = nn.functional.interpolate(pixels.permute(2, 0, 1)[None].float(), size=(500, 625), mode="bicubic")
+            open_array(large).save(paths[-1], quality=90)
+        side = round(cfg.data.image_size * 1.125)
+
+        def prepare() -> None:
+            list(decode(paths, side, workers=1))
+
+        def decode_only() -> None:
+            for path in paths:
+                open_image(path, min_side=side)
+
+        return [race("pictures prepared", prepare, "JPEG decoding alone", decode_only, len(paths), cfg.rounds)]
+
+
+def open_array(image: Tensor) -> Any:
+    """(1, 3, H, W) in 0..255 as a PIL image."""
+    from PIL import Image
+
+    return Image.fromarray(image[0].clamp(0, 255).byte().permute(1, 2, 0).numpy())
+
+
+def peak_memory() -> float:
+    """GiB that this process has held at most; NaN where the system does not tell."""
+    try:
+        import resource
+    except ImportError:
+        return float("nan")
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+
+
+def markdown(rows: list[Row]) -> str:
+    """The rows as a table for a README."""
+    head = "| measured | ours, 1/s | beside | theirs, 1/s | ratio | spread |\n| --- | --- | --- | --- | --- | --- |\n"
+    return head + "".join(
+        f"| {r.measured} | {r.ours:.1f} | {r.other} | {r.theirs:.1f} | {r.ratio:.2f} | {r.spread} |\n" for r in rows
+    )
+
+
+def machine(bf16: bool) -> dict[str, Any]:
+    """What the figures were measured on."""
+    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
+    return {
+        "device": gpu or f"{platform.machine()}, {torch.get_num_threads()} threads",
+        "torch": torch.__version__,
+        "precision": "bf16" if bf16 else "fp32",
+        "date": datetime.now(UTC).date().isoformat(),
+    }
+
+
+SECTIONS = ("door", "pixels", "loop", "decode")
+
+
+def check(cfg: DictConfig) -> None:
+    """LabError for a section that is not measured, or a count that is none."""
+    for section in cfg.only:
+        if section not in SECTIONS:
+            raise LabError(f"only={section}: use some of {', '.join(SECTIONS)}")
+    if cfg.rounds < 1 or any(size < 1 for size in cfg.batch_sizes):
+        raise LabError(f"rounds={cfg.rounds} batch_sizes={list(cfg.batch_sizes)}: use at least 1")
+
+
+@entry_point("benchmark", check)
+def main(cfg: DictConfig) -> None:
+    """Measure what is asked for; print a table and keep it as JSON."""
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    bf16 = cfg.precision == "bf16" or (cfg.precision == "auto" and hardware_has_bf16(device))
+    rows: list[Row] = []
+    for which in ("door", "pixels"):
+        rows += network_rows(cfg, which, bf16) if which in cfg.only else []
+    rows += loop_rows(cfg, bf16) if "loop" in cfg.only else []
+    rows += decode_rows(cfg) if "decode" in cfg.only else []
+    facts = {**machine(bf16), "peak_memory_gib": round(peak_memory(), 2), "rows": [vars(row) for row in rows]}
+    path = Path(cfg.out) / "benchmark.json"
+    write_whole(path, lambda staged: staged.write_text(json.dumps(facts, indent=1)))
+    logger.info("\n%s\n%s", markdown(rows), {key: value for key, value in facts.items() if key != "rows"})
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,57 @@
+"""The knobs of the training loop."""
+
+import math
+from dataclasses import dataclass
+
+from lab.errors import LabError
+
+
+@dataclass(frozen=True)
+class TrainingSettings:
+    """Knobs of the loop; intervals are in steps, 0 switches one off, and the last step counts for each.
+
+    batch_size is global: processes share it. precision: "auto" is bf16 where the hardware computes it, else
+    fp32. A row is logged at every preview and save as well: a resumed run then writes the log of one that
+    never stopped.
+    Raises LabError for values that cannot be.
+    """
+
+    steps: int = 20_000
+    batch_size: int = 64
+    lr: float = 4e-4
+    lr_warmup: int = 200
+    lr_decay: bool = False  # cosine from lr to 0 over all steps
+    weight_decay: float = 0.01
+    betas: tuple[float, float] = (0.9, 0.99)
+    grad_clip: float = 1.0
+    ema_decay: float = 0.9995
+    precision: str = "auto"
+    compile: bool = False
+    log_every: int = 20
+    preview_every: int = 1000
+    save_every: int = 1000
+    keep: int = 2
+    class_balanced: bool = False
+    flip: bool = True
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "betas", tuple(self.betas))
+        for key in ("steps", "batch_size", "keep"):
+            if getattr(self, key) < 1:
+                raise LabError(f"training.{key}={getattr(self, key)}: use at least 1")
+        for key in ("lr_warmup", "log_every", "preview_every", "save_every", "weight_decay", "grad_clip"):
+            if not getattr(self, key) >= 0:
+                raise LabError(f"training.{key}={getattr(self, key)}: use 0 or more")
+        for key, value in (("ema_decay", self.ema_decay), *(("betas", beta) for beta in self.betas)):
+            if not 0 <= value < 1:
+                raise LabError(f"training.{key}={getattr(self, key)}: use numbers from 0 up to, not including, 1")
+        if not 0 < self.lr < math.inf:
+            raise LabError(f"training.lr={self.lr}: use a positive number")
+        if self.precision not in ("auto", "fp32", "bf16"):
+            raise LabError(f"training.precision={self.precision}: use auto, fp32 or bf16")
+
+    def lr_at(self, step: int) -> float:
+        """Learning rate of step `step` (0-based): linear warm-up, then constant or a cosine to 0."""
+        warmup = min(1.0, (step + 1) / (self.lr_warmup + 1))
+        decay = 0.5 * (1 + math.cos(math.pi * step / self.steps)) if self.lr_decay else 1.0
+        return self.lr * warmup * decay
