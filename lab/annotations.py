@@ -20,8 +20,9 @@ def fits(value: Any, annotation: Any) -> bool:
     if origin is Literal:
         return value in options
     if origin in LISTS:
-        lengths = len(options) == 1 or Ellipsis in options or len(options) == len(value)
-        return isinstance(value, list) and lengths and all(fits(item, options[0]) for item in value)
+        if not isinstance(value, list) or (origin is tuple and Ellipsis not in options and len(value) != len(options)):
+            return False
+        return all(fits(item, options[0]) for item in value)
     if annotation is float:
         return type(value) in (int, float)
     if annotation in (int, str, bool, types.NoneType):
@@ -38,5 +39,6 @@ def describe(annotation: Any) -> str:
     if origin is Literal:
         return " or ".join(map(str, options))
     if origin in LISTS:
-        return f"a list of {describe(options[0])}"
+        count = f"{len(options)} " if origin is tuple and Ellipsis not in options else ""
+        return f"a list of {count}{describe(options[0])}"
     return "null" if annotation is types.NoneType else str(getattr(annotation, "__name__", annotation))

@@ -3,6 +3,7 @@
 import contextlib
 import functools
 import logging
+import os
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -12,7 +13,7 @@ from hydra._internal.utils import get_args_parser
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
-from lab.config import CONF, check_keys, compose
+from lab.config import CONF, advice, check_keys, compose
 from lab.errors import LabError
 
 Main = Callable[[DictConfig], None]
@@ -39,6 +40,7 @@ def entry_point(config_name: str, check: Main = lambda cfg: None) -> Callable[[M
                 main(cfg)
 
         def command() -> None:
+            os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # what is no user's mistake comes with all of its traceback
             arguments = get_args_parser().parse_args()
             single = not (
                 arguments.multirun or arguments.help or arguments.hydra_help or arguments.info or arguments.cfg
@@ -46,7 +48,8 @@ def entry_point(config_name: str, check: Main = lambda cfg: None) -> Callable[[M
             if single:
                 with one_line_errors():
                     checked(compose(config_name, arguments.overrides))
-            hydra.main(version_base=None, config_path=str(CONF), config_name=config_name)(job)()
+            with one_line_errors(), advice(config_name):
+                hydra.main(version_base=None, config_path=str(CONF), config_name=config_name)(job)()
 
         return command
 
@@ -55,15 +58,24 @@ def entry_point(config_name: str, check: Main = lambda cfg: None) -> Callable[[M
 
 @contextlib.contextmanager
 def one_line_errors(run_dir: Path | None = None) -> Iterator[None]:
-    """A LabError inside prints one line on stderr and exits with code 2; an empty `run_dir` goes."""
+    """A LabError, or what the file system refuses, prints one line and exits with code 2; an empty `run_dir` goes."""
     try:
         yield
-    except LabError as error:
+    except (LabError, OSError) as error:
         if run_dir is not None:
-            with contextlib.suppress(OSError):
-                run_dir.rmdir()
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+            _remove_empty(run_dir)
+        text = f"{error.filename}: {error.strerror}" if isinstance(error, OSError) and error.filename else str(error)
+        print(f"error: {' '.join(text.split())}", file=sys.stderr)
         sys.exit(2)
+
+
+def _remove_empty(folder: Path) -> None:
+    """Remove a folder and those around it, as far as they are empty, up to where the command was started."""
+    with contextlib.suppress(OSError):
+        for path in (folder, *folder.parents):
+            if path == Path.cwd():
+                return
+            path.rmdir()
 
 
 def log_to_terminal() -> None:

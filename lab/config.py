@@ -1,8 +1,10 @@
 """Configurations: composing one, building objects from one, and checking that every key is one that something reads."""
 
+import contextlib
+import importlib
 import inspect
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
@@ -10,7 +12,7 @@ from typing import Any
 import hydra
 from hydra.core.global_hydra import GlobalHydra
 from hydra.errors import HydraException, InstantiationException
-from hydra.utils import get_object, instantiate
+from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
@@ -24,11 +26,21 @@ OWN = ("lab.", "experiments.")  # what a `_target_` may name: a config from else
 def compose(config_name: str, overrides: Sequence[str]) -> DictConfig:
     """The configuration that the command line asks for; LabError where it asks for what is not there."""
     GlobalHydra.instance().clear()
+    with advice(config_name), hydra.initialize_config_dir(str(CONF), version_base=None):
+        return hydra.compose(config_name, list(overrides))
+
+
+@contextlib.contextmanager
+def advice(config_name: str) -> Iterator[None]:
+    """Hydra's complaint about a command line becomes a LabError that names the nearest thing there is."""
     try:
-        with hydra.initialize_config_dir(str(CONF), version_base=None):
-            return hydra.compose(config_name, list(overrides))
+        yield
     except (HydraException, OmegaConfBaseException) as error:
         raise LabError(_advice(error, config_name)) from error
+    except ValueError as error:
+        if "Config group override" not in str(error):  # e.g. training=3, which Hydra has no exception for
+            raise
+        raise LabError("a config group takes the name of one of its options, e.g. training=default") from error
 
 
 def build(node: DictConfig, **arguments: Any) -> Any:
@@ -41,7 +53,7 @@ def build(node: DictConfig, **arguments: Any) -> Any:
             cause = cause.__cause__
         if cause is not None:
             raise cause from None
-        raise LabError(f"{_one_line(error)}; mend that value") from error
+        raise LabError(f"{node.get('_target_')}: cannot be built with these values ({_one_line(error)})") from error
 
 
 def check_keys(cfg: DictConfig, config_name: str) -> None:
@@ -56,7 +68,7 @@ def check_keys(cfg: DictConfig, config_name: str) -> None:
     primary: dict[str, Any] = OmegaConf.to_container(OmegaConf.load(CONF / f"{config_name}.yaml"))  # type: ignore[assignment]
     chosen = [group for entry in primary["defaults"] if entry != "_self_" for group in entry]
     groups = {group.split("@")[-1].split(".")[0] for group in chosen if not group.startswith("override ")}
-    _check_names("", map(str, given), primary.keys() | groups)
+    _check_names("", map(str, given), (primary.keys() | groups) - {"defaults", "hydra"})
     for key in given:
         known = primary.get(key)
         if (isinstance(known, dict) or key in groups) and not isinstance(given[key], dict):
@@ -96,9 +108,10 @@ def _own_class(key: str, target: Any) -> type:
     """The class that a `_target_` names; LabError unless it was written for the lab: a config runs no other code."""
     found = None
     if str(target).startswith(OWN):
+        module, _, name = str(target).rpartition(".")
         try:
-            found = get_object(target)
-        except Exception as error:  # Hydra's, or whatever importing that module raises
+            found = getattr(importlib.import_module(module), name, None)
+        except ImportError as error:
             raise LabError(f"{key}={target}: there is no such class ({_one_line(error)})") from error
     # The name alone does not do: modules of the lab can reach `os.system` under names of their own.
     if not (inspect.isclass(found) and found.__module__.startswith(OWN)):
@@ -141,6 +154,10 @@ def _advice(error: Exception, config_name: str) -> str:
         parent, _, name = key[1].rpartition(".")
         node = OmegaConf.select(compose(config_name, []), parent) if parent else compose(config_name, [])
         siblings = [str(sibling) for sibling in node] if isinstance(node, DictConfig) else []
+        if name in siblings:  # it is there, but what is asked of it cannot be done
+            return text
+        if (CONF / name).is_dir():
+            return f"{key[1]}: chosen by no default; write it with a plus, +{name}=..."
         return f"{key[1]}: no such key; {_hint(f'{parent}.'.lstrip('.'), name, siblings)}"
     if group := re.search(r"In '[^']*': (.+)", text):
         text = group[1]

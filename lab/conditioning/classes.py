@@ -43,6 +43,8 @@ class ClassEmbedding(Conditioner):
 
     def __init__(self, dim: int = 256, dropout: float = 0.1, class_names: Sequence[str] = ()) -> None:
         super().__init__(dim, dropout)
+        if dim < 1:
+            raise LabError(f"conditioning.dim={dim}: use at least 1, or conditioning=unconditional")
         self.class_names = tuple(class_names)
         self.embedding = nn.Embedding(len(self.class_names) + 1, dim)
 

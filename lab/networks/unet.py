@@ -55,8 +55,15 @@ class UNet(nn.Module):
         super().__init__()
         self.in_channels, self.sample_size, self.patch_size = in_channels, sample_size, patch_size
         self.condition_dim = condition_dim
+        self._check_positive(
+            patch_size=patch_size, channels=channels, multipliers=multipliers, blocks=blocks, head_dim=head_dim
+        )
         self.factor = patch_size * 2 ** (len(multipliers) - 1)
-        self.check_size(sample_size, sample_size)
+        if sample_size < 1 or sample_size % self.factor:
+            raise LabError(
+                f"model.sample_size={sample_size}: the network takes multiples of {self.factor} (patch_size x 2 a "
+                "level); change data.image_size"
+            )
         if channels % 2:
             raise LabError(f"model.channels={channels}: use an even number")  # as many sines as cosines
         widths = [channels * m for m in multipliers]
@@ -87,6 +94,13 @@ class UNet(nn.Module):
             self.grow.append(nn.Identity() if level == 0 else nn.Conv2d(w, w, 3, padding=1))
             width = w
         self.head = nn.Sequential(norm(width), nn.SiLU(), zero_(nn.Conv2d(width, door, 3, padding=1)))
+
+    @staticmethod
+    def _check_positive(**sizes: int | Sequence[int]) -> None:
+        for key, size in sizes.items():
+            numbers = [size] if isinstance(size, int) else list(size)
+            if not numbers or min(numbers) < 1:
+                raise LabError(f"model.{key}={size}: use at least 1")
 
     @staticmethod
     def _attention_kinds(resolutions: list[int], linear: Sequence[int], full: Sequence[int]) -> list[str | None]:

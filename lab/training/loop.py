@@ -36,8 +36,9 @@ def hardware_has_bf16(device: torch.device) -> bool:
 def make_accelerator(precision: str = "auto") -> Accelerator:
     """An Accelerator in the precision that is asked for, or that the hardware is good at."""
     AcceleratorState._reset_state()  # a process may train twice, e.g. a CLIP first, each in its own precision
-    in_bf16 = precision == "bf16" or (precision == "auto" and hardware_has_bf16(PartialState().device))
-    return Accelerator(mixed_precision="bf16" if in_bf16 else "no")
+    on_cpu = not torch.accelerator.is_available()  # said aloud, or several processes on CPUs would not find each other
+    in_bf16 = precision == "bf16" or (precision == "auto" and hardware_has_bf16(PartialState(cpu=on_cpu).device))
+    return Accelerator(cpu=on_cpu, mixed_precision="bf16" if in_bf16 else "no")
 
 
 class Trainer:

@@ -154,8 +154,8 @@ def test_attention_stands_where_it_is_listed(changes: dict[str, Any], linear: in
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"sample_size": 18}, "size 18x18: the network takes multiples of 4"),
-        ({"sample_size": 0}, "size 0x0"),
+        ({"sample_size": 18}, "model.sample_size=18: the network takes multiples of 4"),
+        ({"sample_size": 0}, "model.sample_size=0"),
         ({"patch_size": 3}, "multiples of 12"),
         ({"full_attention": (5,)}, r"model.full_attention=\[5\]: no level has 5, they have \[16, 8, 4\]"),
         ({"linear_attention": (32,)}, r"model.linear_attention=\[32\]: no level has 32"),
