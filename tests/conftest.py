@@ -1,6 +1,14 @@
-"""Models so small that sampling from them takes milliseconds."""
+"""Models so small that sampling from them takes milliseconds, and runs that train in a second."""
 
-from collections.abc import Callable
+import contextlib
+import io
+import logging
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from unittest import mock
 
 import pytest
 import torch
@@ -51,3 +59,108 @@ def tiny_model() -> Callable[..., DiffusionModel]:
 def model() -> DiffusionModel:
     """A tiny class-conditional model that predicts v."""
     return build()
+
+
+# -- runs: the entry points as a shell would call them, without a new process each -------------------
+
+Command = Callable[..., tuple[int, str]]
+TINY = (
+    "data=petals",
+    "data.image_size=16",
+    "data.size=64",
+    "data.held_out_size=40",
+    "model.patch_size=2",
+    "model.channels=8",
+    "model.multipliers=[1,2]",
+    "model.blocks=1",
+    "model.linear_attention=[8]",
+    "model.full_attention=[4]",
+    "model.head_dim=8",
+    "model.embedding_dim=16",
+    "training.batch_size=8",
+    "training.lr_warmup=2",
+    "training.log_every=1",
+    "training.preview_every=0",
+    "training.save_every=3",
+    "training.ema_decay=0.9",
+    "sampling.num_inference_steps=3",
+    "clip_model=flower_clip_small",
+    "clip_training.steps=2",
+    "clip_training.batch_size=8",
+    "clip_training.preview_every=0",
+)
+
+
+def call(main: Callable[[], None], *overrides: str) -> tuple[int, str]:
+    """Exit code and standard error of an entry point; what is no user's mistake comes out as it is."""
+    root, own = logging.getLogger(), logging.getLogger("lab")
+    handlers, levels = root.handlers[:], (root.level, own.level)
+    said = io.StringIO()
+    try:
+        with mock.patch.object(sys, "argv", ["lab", *overrides]), contextlib.redirect_stderr(said):
+            main()
+        return 0, said.getvalue()
+    except SystemExit as stop:
+        return (stop.code if isinstance(stop.code, int) else 1), said.getvalue()
+    finally:
+        root.handlers[:] = handlers
+        root.setLevel(levels[0])
+        own.setLevel(levels[1])
+
+
+@pytest.fixture(scope="session")
+def run_command() -> Command:
+    """`call` above: run_command(lab.train.main, "seed=1") -> (0, "step 1 ...")."""
+    return call
+
+
+@pytest.fixture(scope="session")
+def tiny_settings(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, ...]:
+    """Overrides for networks, data and a CLIP so small that a run takes a second; the data are shared."""
+    return (*TINY, f"data.cache_dir={tmp_path_factory.mktemp('datasets')}")
+
+
+def _trained(folder: Path, settings: tuple[str, ...], *overrides: str) -> Path:
+    import lab.train
+
+    code, said = call(lab.train.main, *settings, "training.steps=6", f"hydra.run.dir={folder}", *overrides)
+    assert code == 0, said
+    return folder
+
+
+@pytest.fixture(scope="session")
+def class_run(tmp_path_factory: pytest.TempPathFactory, tiny_settings: tuple[str, ...]) -> Path:
+    """A class-conditional run of six steps, saved after three and six. To be read, not written to."""
+    folder = tmp_path_factory.mktemp("runs") / "class"
+    return _trained(folder, tiny_settings, "+experiment=class_cond", "conditioning.dim=8")
+
+
+@pytest.fixture(scope="session")
+def clip_run(tmp_path_factory: pytest.TempPathFactory, tiny_settings: tuple[str, ...]) -> Path:
+    """A CLIP-conditional run of six steps with a CLIP of its own. To be read, not written to."""
+    return _trained(tmp_path_factory.mktemp("runs") / "clip", tiny_settings, "+experiment=clip_cond")
+
+
+@pytest.fixture
+def copied(class_run: Path, tmp_path: Path) -> Path:
+    """A copy of `class_run` to do things to."""
+    return Path(shutil.copytree(class_run, tmp_path / "copy"))
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Callable[[int], Path]]:
+    """small_disk(kib): an empty folder on a disk of that size; skipped where this user may not mount one."""
+    folders: list[Path] = []
+
+    def mount(kib: int) -> Path:
+        folder = tmp_path / f"disk{len(folders)}"
+        folder.mkdir()
+        command = ["mount", "-t", "tmpfs", "-o", f"size={kib}k", "none", str(folder)]
+        if shutil.which("mount") is None or subprocess.run(command, capture_output=True).returncode != 0:
+            pytest.skip("needs the right to mount a tmpfs")
+        folders.append(folder)
+        return folder
+
+    yield mount
+    for folder in folders:
+        subprocess.run(["umount", str(folder)], check=True)

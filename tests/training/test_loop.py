@@ -1,0 +1,279 @@
+"""The loop, on a task of one convolution: what it computes, when it logs, looks and saves, and what stops it."""
+
+import csv
+import logging
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from lab import checkpoint
+from lab.errors import LabError
+from lab.seeding import generator
+from lab.training import Task, Trainer, TrainingSettings, loop
+from lab.training.ema import EMA
+
+
+class Toy(Task):
+    """Learns to blur; everything that matters to the loop, in a millisecond a step."""
+
+    def __init__(self, poison: int | None = None, where: str = "loss") -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.conv = nn.Conv2d(3, 4, 3)
+        self.out = nn.Conv2d(4, 3, 1)
+        self.poison, self.where = poison, where
+        self.seen: list[tuple[int, Tensor]] = []  # step and a weight at each preview
+
+    def inputs(self, step: int, rank: int = 0, world: int = 1) -> dict[str, Tensor]:
+        x = torch.randn(8, 3, 6, 6, generator=generator(0, "toy", step))
+        return {"x": x, "poison": torch.tensor(step == self.poison)}
+
+    def forward(self, x: Tensor, poison: Tensor) -> dict[str, Tensor]:  # type: ignore[override]
+        error = (self.out(self.conv(x)) - x[:, :, 1:-1, 1:-1]).square().mean(dim=(1, 2, 3))
+        if poison and self.where == "loss":
+            error = error * math.nan
+        if poison and self.where == "gradient":
+            error = error + (error - error.detach()).sqrt()  # 0, of infinite slope
+        return {"loss": error, "largest": error.detach().max()}
+
+    def epoch(self, step: int) -> float:
+        return step / 4
+
+    def preview(self, folder: Path, step: int) -> dict[str, float]:
+        assert not self.training
+        self.seen.append((step, self.conv.weight.detach().clone()))
+        return {"looked": float(step)}
+
+    def culprits(self, step: int) -> list[int]:
+        return [step, 100 + step]
+
+
+def settings(**changes: Any) -> TrainingSettings:
+    quiet = {"batch_size": 8, "lr": 0.01, "lr_warmup": 2, "ema_decay": 0.9, "precision": "fp32"}
+    often = {"log_every": 1, "preview_every": 0, "save_every": 0, "steps": 10}
+    return TrainingSettings(**{**quiet, **often, **changes})
+
+
+def train(run: Path, task: Toy | None = None, **changes: Any) -> Trainer:
+    trainer = Trainer(task or Toy(), run, settings(**changes), seed=0)
+    trainer.run()
+    return trainer
+
+
+def rows(run: Path) -> list[dict[str, str]]:
+    """The log, without the columns that time decides."""
+    with (run / "log.csv").open(newline="") as file:
+        return [{k: v for k, v in row.items() if "second" not in k} for row in csv.DictReader(file)]
+
+
+def steps(run: Path) -> list[int]:
+    return [int(row["step"]) for row in rows(run)]
+
+
+def saved(run: Path) -> list[int]:
+    return sorted(int(path.name.removeprefix("step_")) for path in (run / "checkpoints").iterdir())
+
+
+def same(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
+    return one.keys() == other.keys() and all(torch.equal(one[key], other[key]) for key in one)
+
+
+# -- what a step computes ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("clip", [0.0, 0.05])
+def test_it_is_adamw_with_warm_up_clipping_and_averages(tmp_path: Path, clip: float) -> None:
+    """Against the plainest loop that does the same."""
+    trainer = train(tmp_path, grad_clip=clip, weight_decay=0.1, lr_decay=True)
+    task, how = Toy(), settings(lr_decay=True)
+    optimizer = torch.optim.AdamW(task.parameters(), betas=how.betas, weight_decay=0.1)
+    ema = EMA(task, how.ema_decay)
+    for step in range(10):
+        optimizer.param_groups[0]["lr"] = how.lr_at(step)
+        optimizer.zero_grad()
+        loss = task(**task.inputs(step))["loss"].mean()
+        loss.backward()
+        norm = nn.utils.clip_grad_norm_(task.parameters(), clip or math.inf)
+        optimizer.step()
+        ema.update(step)
+        row = rows(tmp_path)[step]
+        assert float(row["loss"]) == pytest.approx(loss.item(), rel=1e-5)
+        assert float(row["grad_norm"]) == pytest.approx(float(norm), rel=1e-4)  # before it is clipped
+        assert float(row["lr"]) == how.lr_at(step)
+        assert float(row["epoch"]) == (step + 1) / 4
+    for name, parameter in task.named_parameters():
+        torch.testing.assert_close(trainer.ema.parameters[name], parameter, rtol=0, atol=1e-5)
+        torch.testing.assert_close(trainer.ema.averages[name], ema.averages[name], rtol=0, atol=1e-5)
+
+
+def test_a_frozen_part_stays_and_is_saved(tmp_path: Path) -> None:
+    task = Toy()
+    task.conv.requires_grad_(False)
+    before = task.conv.weight.clone()
+    train(tmp_path, task, save_every=4)
+    assert torch.equal(task.conv.weight, before)
+    found = checkpoint.latest(tmp_path / "checkpoints")
+    assert found is not None
+    assert torch.equal(found.tensors("weights")["conv.weight"], before)
+    assert {key.split("/")[0] for key in found.tensors("optimizer")} == {"out.weight", "out.bias"}
+
+
+# -- when it logs, looks and saves -------------------------------------------------------------------
+
+
+def test_a_row_is_the_mean_of_the_steps_since_the_one_before(tmp_path: Path) -> None:
+    train(tmp_path / "each")
+    train(tmp_path / "some", log_every=4)
+    each = [float(row["loss"]) for row in rows(tmp_path / "each")]
+    assert steps(tmp_path / "some") == [4, 8, 10]
+    for row, window in zip(rows(tmp_path / "some"), (each[:4], each[4:8], each[8:]), strict=True):
+        assert float(row["loss"]) == pytest.approx(sum(window) / len(window), rel=1e-5)
+
+
+def test_previews_see_the_averages_at_their_own_pace(tmp_path: Path) -> None:
+    task = Toy()
+    trainer = train(tmp_path, task, log_every=4, preview_every=3)
+    assert [step for step, _ in task.seen] == [3, 6, 9, 10]
+    assert steps(tmp_path) == [3, 4, 6, 8, 9, 10]
+    assert [row["looked"] for row in rows(tmp_path)] == ["3.0", "", "6.0", "", "9.0", "10.0"]
+    assert torch.equal(task.seen[-1][1], trainer.ema.averages["conv.weight"])
+    assert not torch.equal(task.conv.weight, trainer.ema.averages["conv.weight"])
+
+
+def test_looking_changes_nothing(tmp_path: Path) -> None:
+    looked, blind = train(tmp_path / "a", preview_every=1), train(tmp_path / "b")
+    assert same(looked.ema.parameters, blind.ema.parameters)  # type: ignore[arg-type]
+    assert same(looked.ema.averages, blind.ema.averages)
+
+
+@pytest.mark.parametrize(("keep", "left"), [(1, [10]), (2, [9, 10]), (9, [3, 6, 9, 10])])
+def test_it_saves_at_its_interval_and_the_end(tmp_path: Path, keep: int, left: list[int]) -> None:
+    train(tmp_path, save_every=3, keep=keep)
+    assert saved(tmp_path) == left
+
+
+def test_what_is_off_still_ends_with_a_row_and_a_checkpoint(tmp_path: Path) -> None:
+    task = Toy()
+    train(tmp_path, task, log_every=0)
+    assert steps(tmp_path) == saved(tmp_path) == [10]
+    assert task.seen == []
+
+
+# -- going on ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("intervals", [(1, 0, 3), (4, 0, 3), (4, 5, 3), (0, 0, 3)])
+def test_a_run_that_goes_on_is_the_run_in_one_go(tmp_path: Path, intervals: tuple[int, int, int]) -> None:
+    """Bit for bit, log included, wherever the intervals of log, preview and checkpoint fall."""
+    often = dict(zip(("log_every", "preview_every", "save_every"), intervals, strict=True))
+    whole = train(tmp_path / "whole", **often)
+
+    class Killed(Toy):
+        def inputs(self, step: int, rank: int = 0, world: int = 1) -> dict[str, Tensor]:
+            if step == 8:  # two steps after the last checkpoint
+                raise KeyboardInterrupt
+            return super().inputs(step, rank, world)
+
+    with pytest.raises(KeyboardInterrupt):
+        train(tmp_path / "broken", Killed(), **often)
+    assert saved(tmp_path / "broken") == [3, 6]
+    again = train(tmp_path / "broken", **often)
+    assert rows(tmp_path / "broken") == rows(tmp_path / "whole")
+    assert same(again.ema.parameters, whole.ema.parameters)  # type: ignore[arg-type]
+    assert same(again.ema.averages, whole.ema.averages)
+    assert same(again._optimizer_tensors(), whole._optimizer_tensors())
+
+
+def test_state_of_the_optimizer_lies_in_memory_as_the_weights_do(tmp_path: Path) -> None:
+    """AdamW's fused kernel reads both by their place in memory: another layout trains wrongly, in silence."""
+    train(tmp_path, steps=2)
+    trainer = train(tmp_path, steps=3)
+    for parameter, state in trainer.optimizer.state.items():
+        assert state["exp_avg"].stride() == state["exp_avg_sq"].stride() == parameter.stride()
+    weight = trainer.ema.parameters["conv.weight"]
+    assert not weight.is_contiguous()  # else this shows nothing
+
+
+def test_time_goes_on_too(tmp_path: Path) -> None:
+    train(tmp_path, steps=5)
+    with (tmp_path / "log.csv").open() as file:
+        before = float(list(csv.DictReader(file))[-1]["seconds"])
+    assert train(tmp_path, steps=6).seconds > before > 0
+
+
+def test_a_damaged_checkpoint_costs_the_steps_since_the_one_before(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    whole = train(tmp_path / "whole", steps=12)
+    train(tmp_path / "run", save_every=5)
+    path = tmp_path / "run" / "checkpoints" / "step_00000010" / "optimizer.safetensors"
+    path.write_bytes(path.read_bytes()[:-1])
+    with caplog.at_level(logging.INFO, logger="lab"):
+        again = train(tmp_path / "run", steps=12)
+    assert "optimizer.safetensors" in caplog.text
+    assert "at step 5" in caplog.text
+    assert same(again.ema.averages, whole.ema.averages)
+    assert rows(tmp_path / "run") == rows(tmp_path / "whole")
+
+
+def test_a_run_that_is_done_stays_as_it_is(tmp_path: Path) -> None:
+    train(tmp_path, save_every=5)
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    assert train(tmp_path, save_every=5).step == 10
+    assert train(tmp_path, steps=7).step == 10
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
+
+
+# -- what stops it -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("where", ["loss", "gradient"])
+@pytest.mark.parametrize(("log_every", "bad"), [(1, 6), (4, 6), (0, 6), (20, 8)])
+def test_numbers_that_are_not_finite_stop_it_before_they_are_saved(
+    tmp_path: Path, where: str, log_every: int, bad: int
+) -> None:
+    """A gradient that is not finite spoils the weights as a loss does, one step before the loss shows it."""
+    with pytest.raises(LabError, match=f"step {bad} is not finite") as error:
+        train(tmp_path, Toy(bad, where), log_every=log_every, save_every=3)
+    assert "\n" not in str(error.value)
+    report = tmp_path / "not_finite.csv"
+    assert str(report) in str(error.value)
+    assert report.read_text() == f"step,index\n{bad},{bad}\n{bad},{100 + bad}\n"
+    assert saved(tmp_path) == [3, 6]
+    for path in (tmp_path / "checkpoints").iterdir():
+        tensors = checkpoint.load(path).tensors("raw") | checkpoint.load(path).tensors("weights")
+        assert all(bool(tensor.isfinite().all()) for tensor in tensors.values())
+    assert all(math.isfinite(float(row["loss"])) for row in rows(tmp_path))
+
+
+def test_the_batch_must_split_among_the_processes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    accelerator = loop.make_accelerator("fp32")
+    monkeypatch.setattr(type(accelerator), "num_processes", 3)
+    with pytest.raises(LabError, match=r"training\.batch_size=8: use a multiple of the 3 processes"):
+        Trainer(Toy(), tmp_path / "run", settings(), seed=0)
+    assert not (tmp_path / "run").exists()
+
+
+# -- precision ---------------------------------------------------------------------------------------
+
+
+def test_trainings_of_one_process_each_have_their_own_precision(tmp_path: Path) -> None:
+    """As a run does that trains its CLIP first."""
+    first = train(tmp_path / "a", steps=2, precision="bf16")
+    assert first.accelerator.mixed_precision == "bf16"
+    second = train(tmp_path / "b", steps=2)
+    assert second.accelerator.mixed_precision == "no"
+    rough, fine = (float(rows(tmp_path / run)[0]["loss"]) for run in "ab")
+    assert rough == pytest.approx(fine, rel=0.02)
+    assert rough != fine
+
+
+@pytest.mark.parametrize("has", [True, False])
+def test_auto_is_bf16_where_the_hardware_has_it(monkeypatch: pytest.MonkeyPatch, has: bool) -> None:
+    monkeypatch.setattr(loop, "hardware_has_bf16", lambda device: has)
+    assert loop.make_accelerator("auto").mixed_precision == ("bf16" if has else "no")
+    assert loop.make_accelerator("fp32").mixed_precision == "no"
