@@ -136,6 +136,16 @@ def make_network(cfg: DictConfig, which: str) -> Conditioned:
     return Conditioned(build(cfg.networks[which], condition_dim=conditioner.dim), conditioner)
 
 
+class Unsaved(Trainer):
+    """The loop alone: it goes on from call to call, and writes no checkpoint."""
+
+    def save(self) -> None:
+        """Not measured."""
+
+    def _resume(self) -> None:
+        """It never stopped."""
+
+
 def loop_rows(cfg: DictConfig, bf16: bool) -> list[Row]:
     """The lab's whole loop (data, noise, EMA, log) against a bare one over the same task and one fixed batch."""
     batch_size, steps = max(cfg.batch_sizes), 3
@@ -145,7 +155,7 @@ def loop_rows(cfg: DictConfig, bf16: bool) -> list[Row]:
             steps=10**6, batch_size=batch_size, log_every=steps, preview_every=0, save_every=0,
             precision="bf16" if bf16 else "fp32",
         )  # fmt: skip
-        trainer = Trainer(make_task(cfg, images, batch_size), Path(folder) / "run", settings, seed=0)
+        trainer = Unsaved(make_task(cfg, images, batch_size), Path(folder) / "run", settings, seed=0)
         bare = make_task(cfg, images, batch_size).to(trainer.accelerator.device).to(memory_format=torch.channels_last)
         optimizer = torch.optim.AdamW(bare.parameters(), lr=1e-4, fused=True)
         batch = {key: value.to(trainer.accelerator.device) for key, value in bare.inputs(0).items()}

@@ -81,4 +81,5 @@ def _remove_empty(folder: Path) -> None:
 def log_to_terminal() -> None:
     """Plain messages on stderr."""
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr, force=True)
-    logging.getLogger("lab").setLevel(logging.INFO)
+    for ours in ("lab", "experiments", "__main__"):
+        logging.getLogger(ours).setLevel(logging.INFO)

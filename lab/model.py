@@ -111,11 +111,13 @@ class DiffusionModel(nn.Module):
         """Every state on the way from noise to latents, for condition inputs (B, ...).
 
         numbers: number of each sample, which with `seed` decides its noise; 0..B-1 by default.
-        Raises LabError for an unknown sampler, step count or size.
+        Raises LabError for a sampler, eta, step count or size that it cannot have.
         """
         name = sampler or self.sampling.sampler
         if name not in SAMPLERS:
             raise LabError(f"sampler={name}: use one of {', '.join(SAMPLERS)}")
+        if eta is not None and not 0 <= eta <= 1:
+            raise LabError(f"eta={eta}: use 0 to 1, the share of fresh noise")
         schedule = self.parameterization.schedule
         timesteps = schedule.spaced(
             self.sampling.num_inference_steps if num_inference_steps is None else num_inference_steps

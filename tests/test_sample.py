@@ -1,0 +1,164 @@
+"""lab.sample: the pictures of lab.load(...).sample as files that say how they were made."""
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import lab
+import lab.sample
+from lab.render import read_provenance
+from lab.sample import file_name
+
+Command = Callable[..., tuple[int, str]]
+ROSE = "five round red petals"
+
+
+@pytest.fixture(autouse=True)
+def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def pictures(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.glob("*.png") if path.name != "grid.png")
+
+
+def pixels(path: Path) -> Any:
+    """(H, W, 3) uint8."""
+    with Image.open(path) as image:
+        return np.asarray(image.convert("RGB"))
+
+
+def test_the_files_are_the_samples(class_run: Path, run_command: Command, tmp_path: Path) -> None:
+    asked = ["count=2", "seed=5", "guidance_scale=2", "num_inference_steps=4", "sampler=ddpm", "out=made"]
+    code, said = run_command(lab.sample.main, f"run={class_run}", f"classes=[{ROSE},3]", *asked)
+    assert (code, said) == (0, "4 samples in made\n")
+    files = pictures(tmp_path / "made")
+    assert [file.name for file in files] == [
+        "0000_five-round-red-petals_seed5.png",
+        "0001_five-round-red-petals_seed5.png",
+        "0002_3_seed5.png",
+        "0003_3_seed5.png",
+    ]
+    model = lab.load(class_run)
+    expected = model.sample(
+        classes=[ROSE, 3], count=2, seed=5, guidance_scale=2.0, num_inference_steps=4, sampler="ddpm"
+    )
+    for file, image in zip(files, expected, strict=True):
+        assert isinstance(image, Image.Image)
+        assert np.array_equal(pixels(file), np.asarray(image))
+    assert pixels(tmp_path / "made" / "grid.png").shape[1] > 2 * 16
+    assert sorted(path.name for path in class_run.iterdir()) == [
+        "checkpoints",
+        "config.yaml",
+        "log.csv",
+        "loss.png",
+        "loss.png.json",
+    ]
+
+
+def test_a_picture_says_how_it_was_made(class_run: Path, run_command: Command, tmp_path: Path) -> None:
+    assert run_command(lab.sample.main, f"run={class_run}", "classes=[7]", "count=2", "seed=9", "out=made")[0] == 0
+    facts = read_provenance(pictures(tmp_path / "made")[1])
+    assert (facts["caption"], facts["number"], facts["seed"], facts["step"]) == ("7", 1, 9, 6)
+    assert facts["run"] == str(class_run)
+    assert facts["weights_sha256"] == lab.load(class_run).provenance["weights_sha256"]
+    assert (facts["config"]["classes"], facts["config"]["count"], facts["config"]["sampler"]) == ([7], 2, None)
+    assert read_provenance(tmp_path / "made" / "grid.png")["weights_sha256"] == facts["weights_sha256"]
+
+
+def test_prompts_and_pictures_ask_a_clip_run(clip_run: Path, run_command: Command, tmp_path: Path) -> None:
+    run = f"run={clip_run}"
+    assert run_command(lab.sample.main, run, "prompts=['a red flower, please!']", "out=words")[0] == 0
+    (file,) = pictures(tmp_path / "words")
+    assert file.name == "0000_a-red-flower-please_seed0.png"
+    assert run_command(lab.sample.main, run, f"images=[{file}]", "out=likeness")[0] == 0
+    (likeness,) = pictures(tmp_path / "likeness")
+    assert likeness.name == "0000_0000-a-red-flower-please-seed0-png_seed0.png"
+    assert run_command(lab.sample.main, run, f"classes=[{ROSE}]", "out=names")[0] == 0
+    assert not np.array_equal(pixels(file), pixels(pictures(tmp_path / "names")[0]))
+
+
+def test_raw_weights_make_other_pictures(class_run: Path, run_command: Command, tmp_path: Path) -> None:
+    for weights in ("weights", "raw"):
+        asked = ["classes=[1]", f"weights={weights}", f"out={weights}", "num_inference_steps=20"]
+        assert run_command(lab.sample.main, f"run={class_run}", *asked)[0] == 0
+    one, other = (pixels(pictures(tmp_path / weights)[0]) for weights in ("weights", "raw"))
+    assert not np.array_equal(one, other)
+
+
+def test_pictures_go_to_the_run_unless_told_otherwise(copied: Path, run_command: Command) -> None:
+    asked = ["classes=[1]", "height=8", "width=24", "batch_size=1"]
+    assert run_command(lab.sample.main, f"run={copied}", *asked)[0] == 0
+    (file,) = pictures(copied / "generated")
+    assert pixels(file).shape == (8, 24, 3)
+
+
+@pytest.mark.parametrize(
+    ("asked", "told"),
+    [
+        (["classes=rose"], "classes=rose: must be a list of str or int or null"),
+        (["prompts=[1]"], "prompts=[1]: must be a list of str or null"),
+        (["classes=[1]", "count=two"], "count=two: must be int"),
+        (["classes=[1]", "seed=x"], "seed=x: must be int"),
+        (["classes=[1]", "guidance_scale=high"], "guidance_scale=high: must be float or null"),
+        (["classes=[1]", "weights=best"], "weights=best: must be weights or raw"),
+        (["classes=[1]", "device=toaster"], "device=toaster: cannot be used here"),
+        (["classes=[1]", "eta=-1"], "eta"),
+        (["classes=[1]", "stpes=3"], "stpes: no such key"),
+        (["classes=[]"], "classes=[]: name at least one"),
+        (["classes=[1]", "prompts=[a]"], "prompts and classes are given together"),
+        ([], "this run is class-conditional: give classes="),
+    ],
+)
+def test_mistakes_are_one_line_and_nothing_is_written(
+    class_run: Path, run_command: Command, tmp_path: Path, asked: list[str], told: str
+) -> None:
+    code, said = run_command(lab.sample.main, f"run={class_run}", "out=made", *asked)
+    assert code == 2
+    assert said.startswith("error: ")
+    assert said.count("\n") == 1
+    assert told in said
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_missing_picture_is_named(clip_run: Path, run_command: Command, tmp_path: Path) -> None:
+    code, said = run_command(lab.sample.main, f"run={clip_run}", "images=[nowhere.png]", "out=made")
+    assert code == 2
+    assert "nowhere.png" in said
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_full_disk_is_one_line(class_run: Path, run_command: Command, small_disk: Callable[[int], Path]) -> None:
+    disk = small_disk(8)
+    code, said = run_command(lab.sample.main, f"run={class_run}", "classes=[1]", "count=12", f"out={disk}")
+    assert code == 2
+    assert said.count("\n") == 1
+    assert "No space left on device" in said
+    assert all(pixels(path).size for path in disk.glob("*.png"))  # whole pictures only
+
+
+def test_a_run_that_still_trains_can_be_looked_at(class_run: Path, run_command: Command, tmp_path: Path) -> None:
+    """It has checkpoints, but its last one is being written."""
+    copy = Path(shutil.copytree(class_run, tmp_path / "run"))
+    (copy / "checkpoints" / "step_00000006").rename(copy / "checkpoints" / ".staging-1-step_00000006")
+    assert run_command(lab.sample.main, f"run={copy}", "classes=[1]", "out=made")[0] == 0
+    assert read_provenance(pictures(tmp_path / "made")[0])["step"] == 3
+
+
+@pytest.mark.parametrize(
+    ("number", "caption", "name"),
+    [
+        (3, "a red flower", "0003_a-red-flower_seed7.png"),
+        (0, "", "0000_seed7.png"),
+        (12345, "  Rose / ../etc  ", "12345_rose-etc_seed7.png"),
+        (1, "x" * 60, f"0001_{'x' * 40}_seed7.png"),
+        (1, "цветок", "0001_seed7.png"),
+    ],
+)
+def test_names_of_files(number: int, caption: str, name: str) -> None:
+    assert file_name(number, caption, 7) == name
