@@ -90,10 +90,10 @@ class UNet(nn.Module):
             width = w
         self.middle = nn.ModuleList(stage(width, width, len(widths) - 1) for _ in range(2))
         for level, w in reversed(list(enumerate(widths))):
-            self.up.append(nn.ModuleList(stage((width if i == 0 else w) + w, w, level) for i in range(blocks)))
-            self.grow.append(nn.Identity() if level == 0 else nn.Conv2d(w, w, 3, padding=1))
-            width = w
-        self.head = nn.Sequential(norm(width), nn.SiLU(), zero_(nn.Conv2d(width, door, 3, padding=1)))
+            self.up.append(nn.ModuleList(stage(2 * w, w, level) for _ in range(blocks)))
+            above = widths[max(level - 1, 0)]  # narrowed here, since the wider level would be costly above
+            self.grow.append(nn.Identity() if level == 0 else nn.Conv2d(w, above, 3, padding=1))
+        self.head = nn.Sequential(norm(widths[0]), nn.SiLU(), zero_(nn.Conv2d(widths[0], door, 3, padding=1)))
 
     @staticmethod
     def _check_positive(**sizes: int | Sequence[int]) -> None:
