@@ -66,6 +66,27 @@ class ResidualBlock(nn.Module):
         return out
 
 
+class FilterBank(nn.Module):
+    """Filters whose gains and thresholds follow the embedding: what a denoiser does before it knows any shapes.
+
+    The linear half can become a Wiener filter at each noise level, the other a shrinkage of small coefficients
+    (Donoho & Johnstone 1994). It starts at zero, and keeps x from having to pass through normalisations.
+    """
+
+    def __init__(self, channels: int, hidden: int, embedding_dim: int) -> None:
+        super().__init__()
+        self.into = nn.Conv2d(channels, hidden, 3, padding=1, bias=False)
+        self.modulation = nn.Linear(embedding_dim, 3 * hidden)
+        self.out = zero_(nn.Conv2d(2 * hidden, channels, 1, bias=False))
+
+    def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
+        """x (B, C, H, W), embedding (B, D) -> (B, C, H, W)."""
+        h = self.into(x)
+        gain, scale, shift = self.modulation(embedding)[:, :, None, None].chunk(3, dim=1)
+        out: Tensor = self.out(torch.cat([h * (1 + gain), F.silu(h * (1 + scale) + shift)], dim=1))
+        return out
+
+
 class _Attention(nn.Module):
     """What both attentions share: norm, heads of q, k, v (B, h, d, N), zero-initialised output, residual."""
 

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from lab.conditioning.base import Condition
 from lab.errors import LabError
-from lab.networks.layers import ATTENTION, ResidualBlock, TimeEmbedding, norm, zero_
+from lab.networks.layers import ATTENTION, FilterBank, ResidualBlock, TimeEmbedding, norm, zero_
 
 
 class _Stage(nn.Module):
@@ -25,6 +25,9 @@ class _Stage(nn.Module):
 
 class UNet(nn.Module):
     """Time- and condition-modulated UNet (Ho et al. 2020; Dhariwal & Nichol 2021) with a choice of attentions.
+
+    Its output is the sum of the UNet's and a `FilterBank`'s: behind a door the first level is little wider than what
+    comes through, and without the filters it would have to carry fine detail and noise beside everything else.
 
     in_channels     channels of x: 3 pixels, or the latents'
     sample_size     height and width the lists of resolutions refer to; other sizes run too (`factor` must divide)
@@ -94,6 +97,7 @@ class UNet(nn.Module):
             above = widths[max(level - 1, 0)]  # narrowed here, since the wider level would be costly above
             self.grow.append(nn.Identity() if level == 0 else nn.Conv2d(w, above, 3, padding=1))
         self.head = nn.Sequential(norm(widths[0]), nn.SiLU(), zero_(nn.Conv2d(widths[0], door, 3, padding=1)))
+        self.filters = FilterBank(door, 5 * door, dim)
 
     @staticmethod
     def _check_positive(**sizes: int | Sequence[int]) -> None:
@@ -120,8 +124,8 @@ class UNet(nn.Module):
     def forward(self, x: Tensor, t: Tensor, condition: Condition | None = None) -> Tensor:
         """x (B, C, H, W), t (B,) time steps, condition.vector (B, condition_dim) -> (B, C, H, W)."""
         embedding = self._embed(t, condition)
-        h = F.pixel_unshuffle(x, self.patch_size) if self.patch_size > 1 else x
-        h = self.stem(h)
+        x = F.pixel_unshuffle(x, self.patch_size) if self.patch_size > 1 else x
+        h = self.stem(x)
         skips: list[Tensor] = []
         for stages, shrink in zip(self.down, self.shrink, strict=True):
             for stage in stages:  # type: ignore[attr-defined]
@@ -135,7 +139,7 @@ class UNet(nn.Module):
                 h = stage(torch.cat([h, skips.pop()], dim=1), embedding)
             if not isinstance(grow, nn.Identity):
                 h = grow(F.interpolate(h, scale_factor=2.0, mode="nearest"))
-        out: Tensor = self.head(h)
+        out: Tensor = self.head(h) + self.filters(x, embedding)
         return F.pixel_shuffle(out, self.patch_size) if self.patch_size > 1 else out
 
     def _embed(self, t: Tensor, condition: Condition | None) -> Tensor:

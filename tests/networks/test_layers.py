@@ -11,6 +11,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from lab.errors import LabError
 from lab.networks.layers import (
     ATTENTION,
+    FilterBank,
     FullAttention,
     LinearAttention,
     ResidualBlock,
@@ -179,3 +180,37 @@ def test_heads_split_the_channels() -> None:
     assert FullAttention(16, 32).heads == 1
     with pytest.raises(LabError, match=r"^model.head_dim=30: 100 channels [^\n]*$"):
         FullAttention(100, 30)
+
+
+def test_fresh_filters_add_nothing() -> None:
+    assert torch.equal(FilterBank(12, 20, 8)(torch.randn(2, 12, 4, 4), torch.randn(2, 8)), torch.zeros(2, 12, 4, 4))
+
+
+def test_filters_are_their_formula() -> None:
+    module = perturbed(FilterBank(6, 10, 8))
+    assert isinstance(module, FilterBank)
+    x, embedding = features(2, 6, 5, 5), features(2, 8)
+    h = nn.functional.conv2d(x, module.into.weight, padding=1)
+    gain, scale, shift = (m[:, :, None, None] for m in module.modulation(embedding).split(10, dim=1))
+    linear, shrunk = h * (1 + gain), h * (1 + scale) + shift
+    both = torch.cat([linear, shrunk * shrunk.sigmoid()], dim=1)
+    assert torch.allclose(module(x, embedding), nn.functional.conv2d(both, module.out.weight))
+
+
+def test_filters_learn_the_wiener_gain_of_each_noise_level() -> None:
+    """White signal of variance 1 under noise of variance s: the best linear estimate is x / (1 + s)."""
+    draw = torch.Generator().manual_seed(0)
+    levels = torch.tensor([0.1, 1.0, 9.0])
+    embedding = torch.eye(3)
+    module = FilterBank(4, 20, 3)
+    optimizer = torch.optim.Adam(module.parameters(), 1e-2)
+    for _ in range(400):
+        clean = torch.randn(3, 4, 16, 16, generator=draw)
+        noisy = clean + levels.sqrt()[:, None, None, None] * torch.randn(clean.shape, generator=draw)
+        error = (module(noisy, embedding) - clean).square().mean()
+        optimizer.zero_grad()
+        error.backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+    with torch.no_grad():
+        error = (module(noisy, embedding) - clean).square().mean(dim=(1, 2, 3))
+    assert torch.allclose(error, levels / (1 + levels), rtol=0.15)
