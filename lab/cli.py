@@ -14,7 +14,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 from lab.config import CONF, advice, check_keys, compose
-from lab.errors import LabError
+from lab.errors import LabError, Stopped
 
 Main = Callable[[DictConfig], None]
 
@@ -58,7 +58,10 @@ def entry_point(config_name: str, check: Main = lambda cfg: None) -> Callable[[M
 
 @contextlib.contextmanager
 def one_line_errors(run_dir: Path | None = None) -> Iterator[None]:
-    """A LabError, or what the file system refuses, prints one line and exits with code 2; an empty `run_dir` goes."""
+    """A LabError, or what the file system refuses, prints one line and exits with code 2; an empty `run_dir` goes.
+
+    A run that a signal stopped says so and exits with 128 + signal.
+    """
     try:
         yield
     except (LabError, OSError) as error:
@@ -67,6 +70,9 @@ def one_line_errors(run_dir: Path | None = None) -> Iterator[None]:
         text = f"{error.filename}: {error.strerror}" if isinstance(error, OSError) and error.filename else str(error)
         print(f"error: {' '.join(text.split())}", file=sys.stderr)
         sys.exit(2)
+    except Stopped as stop:
+        print(stop, file=sys.stderr)
+        sys.exit(128 + stop.signal)
 
 
 def _remove_empty(folder: Path) -> None:

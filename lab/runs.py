@@ -19,12 +19,13 @@ CONFIG = "config.yaml"
 OWN_CLIP = "clip"  # folder of a run that holds the CLIP it was trained with
 REFERENCE = Path(__file__).resolve().parent.parent / "results" / "reference"
 
-# What may change when a run is continued: how long, how it is looked at, where files lie.
+# What may change when a run is continued: how long and how it is computed, how it is looked at, where files lie.
+WATCHING = ("log_every", "preview_every", "save_every", "keep", "trackers")
+COMPUTING = ("precision", "compile", "accumulation")
 FREE = {
-    *(
-        f"training.{key}"
-        for key in ("steps", "log_every", "preview_every", "save_every", "keep", "precision", "compile")
-    ),
+    "resume",
+    "training.steps",
+    *(f"{part}.{key}" for part in ("training", "clip_training") for key in (*WATCHING, *COMPUTING)),
     *(f"preview.{key}" for key in ("classes", "prompts", "count")),
     *(f"sampling.{key}" for key in ("sampler", "num_inference_steps", "guidance_scale", "batch_size")),
     *(f"data.{key}" for key in ("root", "cache_dir", "workers", "download")),

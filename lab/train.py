@@ -122,6 +122,7 @@ TYPES = {
     "seed": int,
     "name": str | int,
     "clip_model": Literal["flower_clip", "flower_clip_small"],
+    "resume": Literal["auto", "never", "always"],
     "preview.classes": Sequence[str | int] | None,
     "preview.prompts": Sequence[str] | None,
     "preview.count": int,
@@ -144,10 +145,20 @@ def check(cfg: DictConfig) -> None:
             raise LabError(f"sampling.num_inference_steps={steps}: use at most diffusion.schedule.timesteps={most}")
 
 
+def check_resume(resume: str, run_dir: Path) -> None:
+    """LabError where `resume` rules out the checkpoints that `run_dir` has or lacks."""
+    there = any((run_dir / "checkpoints").glob("step_*"))
+    if resume == "never" and there:
+        raise LabError(f"resume=never: {run_dir} holds a run; use another hydra.run.dir, or delete that one")
+    if resume == "always" and not there:
+        raise LabError(f"resume=always: no checkpoint in {run_dir / 'checkpoints'}; resume=auto starts anew")
+
+
 @entry_point("train", check)
 def main(cfg: DictConfig) -> None:
     """Train into the run's folder, or go on with what is there."""
     run_dir = Path(HydraConfig.get().runtime.output_dir)
+    check_resume(cfg.resume, run_dir)
     refuse_changes(cfg, run_dir)
     TASKS[cfg.task](cfg, run_dir)
 

@@ -197,6 +197,20 @@ def test_no_previews_need_no_classes(train: Callable[..., Path]) -> None:
     train("run", "training.steps=1", "preview.classes=[nettle]")
 
 
+# -- resume ------------------------------------------------------------------------------------------
+
+
+def test_a_run_may_be_refused_or_demanded(
+    class_run: Path, tmp_path: Path, refused: Callable[..., str], train: Callable[..., Path]
+) -> None:
+    setup = ("+experiment=class_cond", "conditioning.dim=8", "training.steps=6")
+    assert "resume=never" in refused(str(class_run), *setup, "resume=never")
+    assert "resume=always" in refused("none", *setup, "resume=always")
+    assert not (tmp_path / "none").exists()
+    train(str(class_run), *setup, "resume=always")
+    train("new", *setup, "resume=never")
+
+
 # -- full disks --------------------------------------------------------------------------------------
 
 

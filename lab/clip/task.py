@@ -39,6 +39,7 @@ class FlowerClipTask(Task):
     """
 
     name = "flower_clip"
+    divisible = False  # each image is compared with the whole batch
 
     def __init__(
         self,

@@ -1,27 +1,33 @@
 """The training loop: one for everything, on accelerate, resumable bit for bit."""
 
+import contextlib
 import logging
 import math
+import signal
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import torch
 from accelerate import Accelerator, PartialState
 from accelerate.state import AcceleratorState
+from accelerate.utils import ProjectConfiguration
 from torch import Tensor
 from tqdm import tqdm
 
 from lab import checkpoint
-from lab.errors import LabError
+from lab.errors import LabError, Stopped
 from lab.render.provenance import write_whole
 from lab.seeding import derive
 from lab.training.ema import EMA
 from lab.training.log import TrainingLog
 from lab.training.settings import TrainingSettings
+from lab.training.stopping import StopRequest
 from lab.training.task import Task
 
 logger = logging.getLogger(__name__)
+AGREE_EVERY = 10  # steps; at these several processes ask each other whether one was told to stop
 
 
 def hardware_has_bf16(device: torch.device) -> bool:
@@ -33,12 +39,22 @@ def hardware_has_bf16(device: torch.device) -> bool:
     return False
 
 
-def make_accelerator(precision: str = "auto") -> Accelerator:
-    """An Accelerator in the precision that is asked for, or that the hardware is good at."""
+def make_accelerator(
+    precision: str = "auto", trackers: tuple[str, ...] = (), run_dir: Path | None = None
+) -> Accelerator:
+    """An Accelerator in the precision that is asked for, or that the hardware is good at.
+
+    trackers: accelerate's, by name; they write into `run_dir`/trackers.
+    """
     AcceleratorState._reset_state()  # a process may train twice, e.g. a CLIP first, each in its own precision
     on_cpu = not torch.accelerator.is_available()  # said aloud, or several processes on CPUs would not find each other
     in_bf16 = precision == "bf16" or (precision == "auto" and hardware_has_bf16(PartialState(cpu=on_cpu).device))
-    return Accelerator(cpu=on_cpu, mixed_precision="bf16" if in_bf16 else "no")
+    return Accelerator(
+        cpu=on_cpu,
+        mixed_precision="bf16" if in_bf16 else "no",
+        log_with=list(trackers) or None,
+        project_config=ProjectConfiguration(logging_dir=str(run_dir / "trackers") if run_dir else None),
+    )
 
 
 class Trainer:
@@ -46,10 +62,8 @@ class Trainer:
 
     def __init__(self, task: Task, run_dir: Path, settings: TrainingSettings, seed: int) -> None:
         self.task, self.run_dir, self.settings, self.seed = task, run_dir, settings, seed
-        self.accelerator = make_accelerator(settings.precision)
-        world = self.accelerator.num_processes
-        if settings.batch_size % world:
-            raise LabError(f"training.batch_size={settings.batch_size}: use a multiple of the {world} processes")
+        self.accelerator = make_accelerator(settings.precision, settings.trackers, run_dir)
+        self._check_batch()
         torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
         task.to(self.accelerator.device).to(memory_format=torch.channels_last)
         trainable = {name: p for name, p in task.named_parameters() if p.requires_grad}
@@ -62,38 +76,93 @@ class Trainer:
             fused=self.accelerator.device.type in ("cpu", "cuda"),
         )
         self.step, self.seconds = 0, 0.0
+        self.window: list[dict[str, Tensor]] = []  # losses of the steps since the last row of the log ...
+        self.window_seconds = 0.0  # ... and the time they took before the run was interrupted
         self.ema = EMA(task, settings.ema_decay)
         if settings.compile:
             task.compile()
         self.module, self.optimizer = self.accelerator.prepare(task, optimizer)
 
+    def _check_batch(self) -> None:
+        """LabError unless the batch splits among processes and pieces."""
+        settings, world = self.settings, self.accelerator.num_processes
+        if settings.batch_size % (world * settings.accumulation):
+            raise LabError(
+                f"training.batch_size={settings.batch_size}: use a multiple of {world * settings.accumulation} "
+                f"(processes x training.accumulation)"
+            )
+        if settings.accumulation > 1 and not self.task.divisible:
+            raise LabError(f"training.accumulation={settings.accumulation}: {self.task.name} needs its batches whole")
+
     # -- the loop ------------------------------------------------------------------------------------
 
     def run(self) -> None:
-        """Train from where the run stands to `settings.steps`, with log, previews and checkpoints."""
+        """Train from where the run stands to `settings.steps`, with log, previews and checkpoints.
+
+        Raises Stopped, with everything saved, when SIGINT or SIGTERM asks for it.
+        """
         settings, main = self.settings, self.accelerator.is_main_process
         self._resume()
         log = TrainingLog(self.run_dir / "log.csv", self.step) if main else None
         bar = tqdm(total=settings.steps, initial=self.step, disable=not (main and sys.stderr.isatty()))
-        window: list[dict[str, Tensor]] = []
-        mark = time.perf_counter()
-        while self.step < settings.steps:
-            window.append(self.train_step())
-            bar.update()
-            if not self._due(settings.log_every, settings.preview_every, settings.save_every):
-                continue
-            row = self._summary(window, time.perf_counter() - mark)
-            bar.set_postfix(loss=f"{row['loss']:.4f}", refresh=False)
-            if self._due(settings.preview_every):
-                row |= self._preview()
-            if log:
-                log.write(row)
-            if main and bar.disable:
-                logger.info("  ".join(f"{key} {value:.5g}" for key, value in row.items()))
-            if self._due(settings.save_every):
-                self.save()
-            window, mark = [], time.perf_counter()
-        bar.close()
+        mark, self.window_seconds = time.perf_counter() - self.window_seconds, 0.0
+        with self._trackers(), bar, StopRequest() as request:
+            while self.step < settings.steps:
+                self.window.append(self.train_step())
+                bar.update()
+                if self._due(settings.log_every, settings.preview_every, settings.save_every):
+                    row = self._summary(time.perf_counter() - mark)
+                    bar.set_postfix(
+                        {"loss": f"{row['loss']:.4f}", "images/s": f"{row['images_per_second']:.0f}"}, refresh=False
+                    )
+                    if self._due(settings.preview_every):
+                        row |= self._preview()
+                    if log:
+                        log.write(row)
+                    self.accelerator.log(row, step=self.step)
+                    if main and bar.disable:
+                        logger.info("  ".join(f"{key} {value:.5g}" for key, value in row.items()))
+                    self.window = []
+                    if self._due(settings.save_every):
+                        self.save()
+                    mark = time.perf_counter()
+                if self.step < settings.steps and self._told_to_stop(request):
+                    self._stop(request, time.perf_counter() - mark)
+
+    @contextlib.contextmanager
+    def _trackers(self) -> Iterator[None]:
+        """The trackers that the settings name, finished at the end."""
+        if self.settings.trackers:
+            knobs = {k: v for k, v in vars(self.settings).items() if isinstance(v, bool | int | float | str)}
+            self.accelerator.init_trackers(self.run_dir.name, knobs)
+        try:
+            yield
+        finally:
+            for tracker in self.accelerator.trackers:
+                tracker.finish()
+
+    def _told_to_stop(self, request: StopRequest) -> bool:
+        """Whether a signal asked for it; several processes agree on the step."""
+        stop = request.signal is not None
+        if self.accelerator.num_processes == 1:
+            return stop
+        if self.step % AGREE_EVERY:
+            return False
+        votes = torch.tensor(float(stop), device=self.accelerator.device)
+        return float(self.accelerator.reduce(votes, "sum")) > 0
+
+    def _stop(self, request: StopRequest, seconds: float) -> None:
+        """Save where the run stands, the losses that no row holds yet included, and raise Stopped."""
+        self.window_seconds = seconds
+        if self.window:
+            self._check_finite()
+        self.save()
+        number = request.signal or signal.SIGTERM
+        raise Stopped(
+            f"stopped by {signal.Signals(number).name} after step {self.step}, saved in {self.directory}; "
+            "the same command goes on from there",
+            number,
+        )
 
     def _due(self, *intervals: int) -> bool:
         every_so_often = any(every > 0 and self.step % every == 0 for every in intervals)
@@ -103,26 +172,41 @@ class Trainer:
         """One optimiser step; returns this rank's mean losses as tensors still on the device."""
         settings, process = self.settings, self.accelerator
         inputs = self.task.inputs(self.step, process.process_index, process.num_processes)
-        inputs = {key: value.to(process.device, non_blocking=True) for key, value in inputs.items()}
         torch.manual_seed(derive(self.seed, "dropout", self.step, process.process_index))
         for group in self.optimizer.param_groups:
             group["lr"] = settings.lr_at(self.step)
         self.module.train()
-        losses = {key: value.mean() for key, value in self.module(**inputs).items()}
-        process.backward(losses["loss"])
+        losses: dict[str, Tensor] = {}
+        parts = self._parts(inputs)
+        for part in parts:
+            last = part is parts[-1]
+            with contextlib.nullcontext() if last else process.no_sync(self.module):
+                means = {key: value.mean() / len(parts) for key, value in self.module(**part).items()}
+                process.backward(means["loss"])
+            losses = {key: losses.get(key, 0) + value.detach() for key, value in means.items()}
         limit = settings.grad_clip or math.inf
         norm = process.clip_grad_norm_(self.module.parameters(), limit)
         self.optimizer.step()
         self.optimizer.zero_grad()
         self.ema.update(self.step)
         self.step += 1
-        return {key: value.detach() for key, value in losses.items()} | {"grad_norm": norm.detach()}
+        return losses | {"grad_norm": norm.detach()}
+
+    def _parts(self, inputs: dict[str, Tensor]) -> list[dict[str, Tensor]]:
+        """A step's inputs on the device, in as many pieces as gradients are accumulated over."""
+        pieces = self.settings.accumulation
+        moved = {key: value.to(self.accelerator.device, non_blocking=True) for key, value in inputs.items()}
+        if pieces == 1:
+            return [moved]
+        chunks = {key: value.chunk(pieces) for key, value in moved.items()}
+        return [{key: chunk[i] for key, chunk in chunks.items()} for i in range(pieces)]
 
     # -- numbers -------------------------------------------------------------------------------------
 
-    def _summary(self, window: list[dict[str, Tensor]], seconds: float) -> dict[str, float]:
+    def _summary(self, seconds: float) -> dict[str, float]:
         """The row of the log for the steps in the window; LabError where one of them was not finite."""
-        self._check_finite(window)
+        self._check_finite()
+        window = self.window
         means = {key: torch.stack([losses[key] for losses in window]).mean() for key in window[0]}
         self.seconds += seconds
         return {
@@ -134,8 +218,9 @@ class Trainer:
             "seconds": self.seconds,
         }
 
-    def _check_finite(self, window: list[dict[str, Tensor]]) -> None:
+    def _check_finite(self) -> None:
         """LabError, before anything is saved, for a loss that is not finite, or a gradient that spoils weights."""
+        window = self.window
         numbers = torch.stack([entry["loss"] + entry["grad_norm"] for entry in window])
         bad = (~self.accelerator.reduce(numbers, "mean").isfinite()).nonzero().flatten().tolist()
         if not bad:
@@ -166,13 +251,23 @@ class Trainer:
         return self.run_dir / "checkpoints"
 
     def save(self) -> None:
-        """Averaged weights (what is sampled from), the raw ones, and the optimiser's state."""
+        """Averaged weights (what is sampled from), the raw ones, the optimiser's state, and what is not logged yet."""
         self.accelerator.wait_for_everyone()
+        window = [
+            {key: float(self.accelerator.reduce(value, "mean")) for key, value in losses.items()}
+            for losses in self.window
+        ]
         if not self.accelerator.is_main_process:
             return
         raw = self.task.state_dict()
         tensors = {"weights": raw | self.ema.averages, "raw": raw, "optimizer": self._optimizer_tensors()}
-        state = {"step": self.step, "seconds": self.seconds, "images": self.step * self.settings.batch_size}
+        state = {
+            "step": self.step,
+            "seconds": self.seconds,
+            "images": self.step * self.settings.batch_size,
+            "window": window,
+            "window_seconds": self.window_seconds,
+        }
         checkpoint.save(self.directory, self.step, tensors, state, keep=self.settings.keep)
 
     def _optimizer_tensors(self) -> dict[str, Tensor]:
@@ -187,6 +282,12 @@ class Trainer:
         self.ema.load(found.tensors("weights"))
         self._load_optimizer(found.tensors("optimizer"))
         self.step, self.seconds = found.step, float(found.state["seconds"])
+        device = self.accelerator.device
+        self.window = [
+            {key: torch.tensor(value, device=device) for key, value in losses.items()}
+            for losses in found.state.get("window", [])
+        ]
+        self.window_seconds = float(found.state.get("window_seconds", 0.0))
         logger.info("resumed %s at step %d", self.run_dir, self.step)
 
     def _load_optimizer(self, tensors: dict[str, Tensor]) -> None:

@@ -13,6 +13,7 @@ class Task(nn.Module):
     """
 
     name: str = "task"
+    divisible: bool = True  # whether the mean over parts of a batch is that over the batch: they may come one by one
 
     def inputs(self, step: int, rank: int = 0, world: int = 1) -> dict[str, Tensor]:
         """This rank's part of step `step`: keyword arguments for `forward`."""

@@ -4,78 +4,16 @@ import csv
 import logging
 import math
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
+from toy import Toy, rows, saved, settings, steps, train
 
 from lab import checkpoint
 from lab.errors import LabError
-from lab.seeding import generator
-from lab.training import Task, Trainer, TrainingSettings, loop
+from lab.training import Trainer, loop
 from lab.training.ema import EMA
-
-
-class Toy(Task):
-    """Learns to blur; everything that matters to the loop, in a millisecond a step."""
-
-    def __init__(self, poison: int | None = None, where: str = "loss") -> None:
-        super().__init__()
-        torch.manual_seed(0)
-        self.conv = nn.Conv2d(3, 4, 3)
-        self.out = nn.Conv2d(4, 3, 1)
-        self.poison, self.where = poison, where
-        self.seen: list[tuple[int, Tensor]] = []  # step and a weight at each preview
-
-    def inputs(self, step: int, rank: int = 0, world: int = 1) -> dict[str, Tensor]:
-        x = torch.randn(8, 3, 6, 6, generator=generator(0, "toy", step))
-        return {"x": x, "poison": torch.tensor(step == self.poison)}
-
-    def forward(self, x: Tensor, poison: Tensor) -> dict[str, Tensor]:  # type: ignore[override]
-        error = (self.out(self.conv(x)) - x[:, :, 1:-1, 1:-1]).square().mean(dim=(1, 2, 3))
-        if poison and self.where == "loss":
-            error = error * math.nan
-        if poison and self.where == "gradient":
-            error = error + (error - error.detach()).sqrt()  # 0, of infinite slope
-        return {"loss": error, "largest": error.detach().max()}
-
-    def epoch(self, step: int) -> float:
-        return step / 4
-
-    def preview(self, folder: Path, step: int) -> dict[str, float]:
-        assert not self.training
-        self.seen.append((step, self.conv.weight.detach().clone()))
-        return {"looked": float(step)}
-
-    def culprits(self, step: int) -> list[int]:
-        return [step, 100 + step]
-
-
-def settings(**changes: Any) -> TrainingSettings:
-    quiet = {"batch_size": 8, "lr": 0.01, "lr_warmup": 2, "ema_decay": 0.9, "precision": "fp32"}
-    often = {"log_every": 1, "preview_every": 0, "save_every": 0, "steps": 10}
-    return TrainingSettings(**{**quiet, **often, **changes})
-
-
-def train(run: Path, task: Toy | None = None, **changes: Any) -> Trainer:
-    trainer = Trainer(task or Toy(), run, settings(**changes), seed=0)
-    trainer.run()
-    return trainer
-
-
-def rows(run: Path) -> list[dict[str, str]]:
-    """The log, without the columns that time decides."""
-    with (run / "log.csv").open(newline="") as file:
-        return [{k: v for k, v in row.items() if "second" not in k} for row in csv.DictReader(file)]
-
-
-def steps(run: Path) -> list[int]:
-    return [int(row["step"]) for row in rows(run)]
-
-
-def saved(run: Path) -> list[int]:
-    return sorted(int(path.name.removeprefix("step_")) for path in (run / "checkpoints").iterdir())
 
 
 def same(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
@@ -253,7 +191,7 @@ def test_numbers_that_are_not_finite_stop_it_before_they_are_saved(
 def test_the_batch_must_split_among_the_processes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     accelerator = loop.make_accelerator("fp32")
     monkeypatch.setattr(type(accelerator), "num_processes", 3)
-    with pytest.raises(LabError, match=r"training\.batch_size=8: use a multiple of the 3 processes"):
+    with pytest.raises(LabError, match=r"training\.batch_size=8: use a multiple of 3 "):
         Trainer(Toy(), tmp_path / "run", settings(), seed=0)
     assert not (tmp_path / "run").exists()
 
@@ -277,3 +215,55 @@ def test_auto_is_bf16_where_the_hardware_has_it(monkeypatch: pytest.MonkeyPatch,
     monkeypatch.setattr(loop, "hardware_has_bf16", lambda device: has)
     assert loop.make_accelerator("auto").mixed_precision == ("bf16" if has else "no")
     assert loop.make_accelerator("fp32").mixed_precision == "no"
+
+
+# -- pieces of a batch -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("pieces", [2, 8])
+def test_gradients_of_pieces_add_up_to_those_of_the_batch(tmp_path: Path, pieces: int) -> None:
+    class Divided(Toy):
+        def __init__(self) -> None:
+            super().__init__()
+            self.sizes: list[int] = []
+
+        def inputs(self, step: int, rank: int = 0, world: int = 1) -> dict[str, Tensor]:
+            return {"x": super().inputs(step)["x"]}
+
+        def forward(self, x: Tensor) -> dict[str, Tensor]:  # type: ignore[override]
+            self.sizes.append(len(x))
+            return {"loss": super().forward(x, torch.tensor(False))["loss"]}
+
+    whole, parts = train(tmp_path / "1", Divided()), train(tmp_path / "n", task := Divided(), accumulation=pieces)
+    assert task.sizes[-pieces:] == [8 // pieces] * pieces
+    for a, b in zip(whole.task.parameters(), parts.task.parameters(), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-6)
+    for key in ("loss", "grad_norm"):
+        ours, theirs = ([float(row[key]) for row in rows(tmp_path / name)] for name in ("n", "1"))
+        assert ours == pytest.approx(theirs, rel=1e-4)
+
+
+def test_a_batch_must_split_into_pieces(tmp_path: Path) -> None:
+    with pytest.raises(LabError, match=r"training\.batch_size=8: use a multiple of 3"):
+        train(tmp_path, accumulation=3)
+
+
+def test_a_task_that_needs_its_batches_whole_refuses_pieces(tmp_path: Path) -> None:
+    task = Toy()
+    task.divisible = False
+    with pytest.raises(LabError, match=r"training\.accumulation=2: task needs"):
+        train(tmp_path, task, accumulation=2)
+
+
+# -- trackers ----------------------------------------------------------------------------------------
+
+
+def test_tensorboard_gets_the_numbers_of_the_log(tmp_path: Path) -> None:
+    pytest.importorskip("tensorboard")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    train(tmp_path / "run", trackers=["tensorboard"])
+    told = EventAccumulator(str(tmp_path / "run" / "trackers" / "run")).Reload()
+    events = told.Scalars("loss")
+    assert [event.step for event in events] == list(range(1, 11))
+    assert [event.value for event in events] == pytest.approx([float(row["loss"]) for row in rows(tmp_path / "run")])

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+import lab.training.settings
 from lab.errors import LabError
 from lab.training import TrainingSettings
 
@@ -43,3 +44,11 @@ def test_values_that_cannot_be_are_named(changes: dict[str, Any]) -> None:
 def test_intervals_may_be_off_and_a_config_may_give_lists() -> None:
     settings = TrainingSettings(log_every=0, preview_every=0, save_every=0, grad_clip=0.0, betas=[0.8, 0.9])  # type: ignore[arg-type]
     assert settings.betas == (0.8, 0.9)
+
+
+def test_a_tracker_that_is_unknown_or_not_installed_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(LabError, match=r"training\.trackers=\['tensorbord'\]: use some of .*tensorboard"):
+        TrainingSettings(trackers=("tensorbord",))
+    monkeypatch.setattr(lab.training.settings, "get_available_trackers", lambda: [])
+    with pytest.raises(LabError, match="pip install tensorboard"):
+        TrainingSettings(trackers=("tensorboard",))
