@@ -6,11 +6,13 @@ Peers are lucidrains' class-conditional UNet and diffusers' UNet2DModel, from th
 
 import json
 import logging
+import multiprocessing
 import platform
 import statistics
 import tempfile
 import time
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -146,22 +148,40 @@ class Unsaved(Trainer):
         """It never stopped."""
 
 
+def make_trainer(cfg: DictConfig, bf16: bool, images: ImageSet, run_dir: Path, steps: int) -> Unsaved:
+    """The lab's loop over what class_cond trains, at the larger batch; `steps` a call, with a row of the log."""
+    batch_size = max(cfg.batch_sizes)
+    settings = TrainingSettings(
+        steps=steps, batch_size=batch_size, log_every=steps, preview_every=0, save_every=0,
+        precision="bf16" if bf16 else "fp32",
+    )  # fmt: skip
+    return Unsaved(make_task(cfg, images, batch_size), run_dir, settings, seed=0)
+
+
+def some_images(cfg: DictConfig, folder: Path) -> ImageSet:
+    """Petals to train on."""
+    return Petals(cfg.data.image_size, size=512, held_out_size=8, cache_dir=str(folder)).load("train")
+
+
+def peak_of_training(cfg: DictConfig, bf16: bool) -> float:
+    """GiB that a process holds at most which does nothing but train `door` at the larger batch."""
+    with tempfile.TemporaryDirectory() as folder:
+        make_trainer(cfg, bf16, some_images(cfg, Path(folder)), Path(folder) / "run", steps=3).run()
+    return peak_memory()
+
+
 def loop_rows(cfg: DictConfig, bf16: bool) -> list[Row]:
     """The lab's whole loop (data, noise, EMA, log) against a bare one over the same task and one fixed batch."""
     batch_size, steps = max(cfg.batch_sizes), 3
     with tempfile.TemporaryDirectory() as folder:
-        images = Petals(cfg.data.image_size, size=512, held_out_size=8, cache_dir=folder).load("train")
-        settings = TrainingSettings(
-            steps=10**6, batch_size=batch_size, log_every=steps, preview_every=0, save_every=0,
-            precision="bf16" if bf16 else "fp32",
-        )  # fmt: skip
-        trainer = Unsaved(make_task(cfg, images, batch_size), Path(folder) / "run", settings, seed=0)
+        images = some_images(cfg, Path(folder))
+        trainer = make_trainer(cfg, bf16, images, Path(folder) / "run", steps)
         bare = make_task(cfg, images, batch_size).to(trainer.accelerator.device).to(memory_format=torch.channels_last)
         optimizer = torch.optim.AdamW(bare.parameters(), lr=1e-4, fused=True)
         batch = {key: value.to(trainer.accelerator.device) for key, value in bare.inputs(0).items()}
 
         def lab_steps() -> None:
-            trainer.settings = replace(settings, steps=trainer.step + steps)
+            trainer.settings = replace(trainer.settings, steps=trainer.step + steps)
             trainer.run()
 
         def bare_steps() -> None:
@@ -215,7 +235,9 @@ def open_array(image: Tensor) -> Any:
 
 
 def peak_memory() -> float:
-    """GiB that this process has held at most; NaN where the system does not tell."""
+    """GiB that this process has held at most, on the GPU where there is one; NaN where the system does not tell."""
+    if torch.cuda.is_available():
+        return torch.cuda.max_memory_allocated() / 2**30
     try:
         import resource
     except ImportError:
@@ -242,7 +264,7 @@ def machine(bf16: bool) -> dict[str, Any]:
     }
 
 
-SECTIONS = ("door", "pixels", "loop", "decode")
+SECTIONS = ("memory", "door", "pixels", "loop", "decode")
 
 
 def check(cfg: DictConfig) -> None:
@@ -259,12 +281,17 @@ def main(cfg: DictConfig) -> None:
     """Measure what is asked for; print a table and keep it as JSON."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     bf16 = cfg.precision == "bf16" or (cfg.precision == "auto" and hardware_has_bf16(device))
+    facts = machine(bf16)
+    if "memory" in cfg.only:  # first: on Linux a new process starts with its parent's peak as its own
+        with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as alone:
+            facts["peak_memory_gib"] = round(alone.submit(peak_of_training, cfg, bf16).result(), 2)
+        logger.info("peak memory of training at batch %d: %.2f GiB", max(cfg.batch_sizes), facts["peak_memory_gib"])
     rows: list[Row] = []
     for which in ("door", "pixels"):
         rows += network_rows(cfg, which, bf16) if which in cfg.only else []
     rows += loop_rows(cfg, bf16) if "loop" in cfg.only else []
     rows += decode_rows(cfg) if "decode" in cfg.only else []
-    facts = {**machine(bf16), "peak_memory_gib": round(peak_memory(), 2), "rows": [vars(row) for row in rows]}
+    facts["rows"] = [vars(row) for row in rows]
     path = Path(cfg.out) / "benchmark.json"
     write_whole(path, lambda staged: staged.write_text(json.dumps(facts, indent=1)))
     logger.info("\n%s\n%s", markdown(rows), {key: value for key, value in facts.items() if key != "rows"})

@@ -56,3 +56,12 @@ def test_facts_name_the_precision_and_memory_is_a_number() -> None:
 def test_bad_values_are_named(override: str) -> None:
     with pytest.raises(LabError, match=override.split("=")[0]):
         check(compose("benchmark", [override]))
+
+
+def test_memory_is_that_of_the_whole_loop(monkeypatch: pytest.MonkeyPatch) -> None:
+    done: list[int] = []
+    monkeypatch.setattr(benchmark.Unsaved, "save", lambda trainer: done.append(trainer.step))
+    overrides = ["batch_sizes=[2,4]", "networks.door.channels=16", "networks.door.head_dim=16"]
+    peak = benchmark.peak_of_training(compose("benchmark", overrides), bf16=False)
+    assert done == [3]
+    assert math.isnan(peak) or peak > 0.05
