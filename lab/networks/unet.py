@@ -35,9 +35,10 @@ class UNet(nn.Module):
     patch_size      space-to-depth door: patch_size^2 as many channels at 1/patch_size of the resolution
     channels, multipliers   width of each level, highest resolution first; each level halves the resolution
     blocks          residual blocks a level on the way down, as many (with skips) on the way up
-    linear_attention, full_attention   resolutions (behind the door) at which blocks are followed by attention
+    linear_attention, full_attention   resolutions (behind the door) at which blocks are followed by attention; one
+                    that more levels, or a larger sample, would have is passed over: one list serves many sizes
 
-    Raises LabError when a size does not divide, or a resolution is listed that no level has.
+    Raises LabError when a size does not divide, or a resolution is listed that no such level can have.
     """
 
     def __init__(
@@ -110,8 +111,11 @@ class UNet(nn.Module):
     def _attention_kinds(resolutions: list[int], linear: Sequence[int], full: Sequence[int]) -> list[str | None]:
         for key, chosen in (("linear_attention", linear), ("full_attention", full)):
             for resolution in chosen:
-                if resolution not in resolutions:
-                    raise LabError(f"model.{key}={list(chosen)}: no level has {resolution}, they have {resolutions}")
+                small, large = sorted((resolution, resolutions[0]))
+                if small < 1 or large % small or (large // small).bit_count() != 1:  # halvings apart, no typing mistake
+                    raise LabError(
+                        f"model.{key}={list(chosen)}: no level has {resolution}, they have {resolutions}: use those"
+                    )
         return ["full" if r in full else "linear" if r in linear else None for r in resolutions]
 
     def check_size(self, height: int, width: int) -> None:

@@ -143,6 +143,8 @@ def test_the_door_is_space_to_depth_and_back() -> None:
         ({"linear_attention": (16, 8), "full_attention": ()}, 4, 0),
         ({"linear_attention": (), "full_attention": (16, 8, 4)}, 0, 8),
         ({"patch_size": 2, "linear_attention": (8,), "full_attention": (2, 4)}, 2, 6),
+        ({"sample_size": 32}, 4, 0),  # linear at 8, now the bottom; nothing has 4
+        ({"linear_attention": (32, 8)}, 2, 4),  # nothing has 32
     ],
 )
 def test_attention_stands_where_it_is_listed(changes: dict[str, Any], linear: int, full: int) -> None:
@@ -158,8 +160,9 @@ def test_attention_stands_where_it_is_listed(changes: dict[str, Any], linear: in
         ({"sample_size": 0}, "model.sample_size=0"),
         ({"patch_size": 3}, "multiples of 12"),
         ({"full_attention": (5,)}, r"model.full_attention=\[5\]: no level has 5, they have \[16, 8, 4\]"),
-        ({"linear_attention": (32,)}, r"model.linear_attention=\[32\]: no level has 32"),
-        ({"patch_size": 2, "full_attention": (16,)}, r"no level has 16, they have \[8, 4, 2\]"),
+        ({"linear_attention": (61,)}, r"model.linear_attention=\[61\]: no level has 61"),
+        ({"linear_attention": (0,)}, r"model.linear_attention=\[0\]: no level has 0"),
+        ({"sample_size": 24}, r"no level has 8, they have \[24, 12, 6\]: use those"),
         ({"channels": 9}, "model.channels=9: use an even number"),
         ({"channels": 10, "head_dim": 3}, "model.head_dim=3: 20 channels"),
     ],
