@@ -75,9 +75,10 @@ class DiffusionModel(nn.Module):
         """
         conditional, null = self.conditioner(inputs), self.conditioner.null(inputs)
         both = Condition(torch.cat([conditional.vector, null.vector]))
+        one_branch = self.conditioner.dim == 0 or not guidance.needs_unconditional
 
         def output(x: Tensor, t: Tensor) -> Tensor:
-            if not guidance.needs_unconditional:
+            if one_branch:
                 return self._network(x, t, conditional)
             if not guidance.needs_conditional:
                 return self._network(x, t, null)

@@ -5,6 +5,7 @@ because nothing is drawn from a generator that somebody else has moved on.
 """
 
 import hashlib
+import operator
 from collections.abc import Sequence
 
 import torch
@@ -16,7 +17,8 @@ def derive(seed: int, *path: int | str) -> int:
 
     SHA-256 rather than `hash`, which Python salts anew in every process.
     """
-    text = "/".join(f"{type(part).__name__}:{part}" for part in (seed, *path))
+    parts = (part if isinstance(part, str) else operator.index(part) for part in (seed, *path))  # NumPy's are ints too
+    text = "/".join(f"{type(part).__name__}:{part}" for part in parts)
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "little") >> 1
 
 

@@ -1,11 +1,13 @@
 """A model as people use it: samples that depend on what is asked for them and on nothing else."""
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
+from lab.conditioning import Conditioner, Unconditional
 from lab.diffusion import SamplerState
 from lab.errors import LabError
 from lab.model import DiffusionModel
@@ -116,6 +118,16 @@ def test_the_callback_sees_every_step_of_every_part(model: DiffusionModel) -> No
     samples = tensor(model, classes=[0, 1, 2], batch_size=2, callback=seen.append)
     assert [(state.step, len(state.x_t)) for state in seen] == [(s, b) for b in (2, 1) for s in range(6)]
     assert torch.equal(torch.cat([seen[5].x_next, seen[11].x_next]).clamp(-1, 1), samples)
+
+
+@pytest.mark.parametrize(("conditioner", "rows"), [(Unconditional(), 3), (None, 6)])
+def test_a_model_without_conditions_pays_for_one_branch(
+    tiny_model: Callable[..., DiffusionModel], conditioner: Conditioner | None, rows: int
+) -> None:
+    model, seen = tiny_model(conditioner=conditioner), []
+    model.network.register_forward_hook(lambda module, inputs, output: seen.append(len(inputs[0])))
+    model.sample(classes=None if conditioner else [0], count=3, guidance_scale=3.0)
+    assert set(seen) == {rows}
 
 
 def test_pictures_are_the_tensor_in_bytes(model: DiffusionModel) -> None:

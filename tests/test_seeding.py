@@ -2,6 +2,7 @@
 
 import hashlib
 
+import numpy as np
 import pytest
 import torch
 
@@ -28,6 +29,12 @@ def test_known_values(path: tuple[int | str, ...], text: str) -> None:
     assert isinstance(seed, int)
     assert seeding.derive(seed, *rest) == expected(text)
     assert 0 <= seeding.derive(seed, *rest) < 2**63
+
+
+def test_numpys_integers_are_integers() -> None:
+    assert seeding.derive(np.int64(3), "noise", np.uint8(7)) == seeding.derive(3, "noise", 7)
+    with pytest.raises(TypeError):
+        seeding.derive(1.5)  # type: ignore[arg-type]
 
 
 def test_every_part_of_the_path_counts() -> None:

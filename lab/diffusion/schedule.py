@@ -78,21 +78,29 @@ class NoiseSchedule:
             raise LabError(f"diffusion.schedule.timesteps={timesteps}: too few for {beta_schedule}, use e.g. 1000")
         alphas_cumprod = torch.cumprod(1 - betas, dim=0)
         self.alphas_cumprod = _to_zero_terminal_snr(alphas_cumprod) if zero_terminal_snr else alphas_cumprod
+        self._tables: dict[torch.device, tuple[Tensor, Tensor]] = {}
 
     def alpha_sigma(self, t: Tensor, like: Tensor) -> tuple[Tensor, Tensor]:
         """(alpha_t, sigma_t), each (B, 1, 1, 1) beside `like` (B, C, H, W); t (B,) integer.
 
         t = -1 is the picture itself: alpha 1, sigma 0.
         """
-        levels = torch.cat([self.alphas_cumprod, torch.ones(1, dtype=torch.float64)])[t.cpu()]
         shape = (-1,) + (1,) * (like.ndim - 1)
-        alpha, sigma = levels.sqrt().view(shape), (1 - levels).sqrt().view(shape)
+        alpha, sigma = (table[t].view(shape) for table in self._on(t.device))
         return alpha.to(like), sigma.to(like)
 
     def snr(self, t: Tensor) -> Tensor:
-        """Signal-to-noise ratio alpha_t^2 / sigma_t^2 (B,) float64 on the CPU."""
-        levels = self.alphas_cumprod[t.cpu()]
-        return levels / (1 - levels)
+        """Signal-to-noise ratio alpha_t^2 / sigma_t^2 (B,), in float64 where t's device has it."""
+        alpha, sigma = self._on(t.device)
+        return (alpha[t] / sigma[t]).square()
+
+    def _on(self, device: torch.device) -> tuple[Tensor, Tensor]:
+        """alpha and sigma (T + 1,) of every time step and of the picture itself, kept where they are asked for."""
+        if device not in self._tables:
+            levels = torch.cat([self.alphas_cumprod, torch.ones(1, dtype=torch.float64)])
+            dtype = torch.float32 if device.type == "mps" else torch.float64
+            self._tables[device] = (levels.sqrt().to(device, dtype), (1 - levels).sqrt().to(device, dtype))
+        return self._tables[device]
 
     def add_noise(self, x0: Tensor, eps: Tensor, t: Tensor) -> Tensor:
         """x_t (B, C, H, W): Ho et al. 2020, eq. 4."""
