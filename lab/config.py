@@ -30,6 +30,14 @@ def compose(config_name: str, overrides: Sequence[str]) -> DictConfig:
         return hydra.compose(config_name, list(overrides))
 
 
+def run_folder(config_name: str, overrides: Sequence[str]) -> Path:
+    """Where a command with these overrides puts its run: hydra.run.dir."""
+    GlobalHydra.instance().clear()
+    with advice(config_name), hydra.initialize_config_dir(str(CONF), version_base=None):
+        whole = hydra.compose(config_name, list(overrides), return_hydra_config=True)
+        return Path(whole.hydra.run.dir)
+
+
 @contextlib.contextmanager
 def advice(config_name: str) -> Iterator[None]:
     """Hydra's complaint about a command line becomes a LabError that names the nearest thing there is."""

@@ -84,6 +84,19 @@ def test_folders_that_hold_something_stay(run_command: Command, tmp_path: Path) 
     assert (tmp_path / "run" / "log.csv").exists()
 
 
+def test_a_folder_that_was_there_stays_though_it_is_empty(run_command: Command, tmp_path: Path) -> None:
+    (tmp_path / "runs").mkdir()
+    overrides = [f"hydra.run.dir={tmp_path / 'runs' / 'a' / 'b'}"]
+    assert run_command(entry_point("train")(fails_with(LabError("no"))), *overrides)[0] == 2
+    assert left(tmp_path) == [tmp_path / "runs"]
+    assert left(tmp_path / "runs") == []
+
+
+def test_what_ctrl_c_interrupts_ends_as_shells_expect(run_command: Command, tmp_path: Path) -> None:
+    assert run_command(entry_point("train")(fails_with(KeyboardInterrupt()))) == (130, "interrupted\n")
+    assert left(tmp_path) == []
+
+
 def test_a_folder_that_cannot_be_made_is_named(run_command: Command, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     code, said = run_command(entry_point("train")(lambda cfg: None), "hydra.run.dir=file/run")

@@ -13,6 +13,7 @@ from lab.data import cache
 from lab.data.base import ImageSet, Split, check_sizes, check_split, fingerprint, stored_side
 from lab.data.images import decode
 from lab.errors import LabError
+from lab.folders import absent, remove_empty
 
 log = logging.getLogger(__name__)
 
@@ -88,10 +89,13 @@ class Oxford102:
         if self.given_root or not self.download:
             raise LabError(f"no Oxford 102 Flowers under {root}: {REMEDY}")
         log.info("downloading Oxford 102 Flowers (345 MB) to %s", root)
+        lock, made = root.with_name(f"{root.name}.lock"), absent(root / "flowers-102")
         try:
-            with cache.locked(root / "download.lock"):
+            with cache.locked(lock):
                 Flowers102(root, download=True)
         except Exception as error:  # torchvision lets many kinds through: network, archive, checksum
+            lock.unlink(missing_ok=True)
+            remove_empty(made)
             raise LabError(
                 f"no Oxford 102 Flowers under {root} and no download ({' '.join(str(error).split())}): {REMEDY}"
             ) from error

@@ -80,6 +80,7 @@ def test_nothing_there_and_no_network_is_one_line(tmp_path: Path, monkeypatch: p
         Oxford102(cache_dir=str(tmp_path)).load("train")
     assert str(tmp_path / "oxford102") in str(caught.value)
     assert "\n" not in str(caught.value)
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.usefixtures("nothing_given")
