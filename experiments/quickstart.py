@@ -8,6 +8,7 @@ import logging
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -15,11 +16,10 @@ from torch import Tensor
 import lab
 from lab.cli import log_to_terminal, one_line_errors
 from lab.clip.colours import COLOURS, dominant_colours
-from lab.config import check_keys, compose
+from lab.config import check_keys, compose, run_folder
 from lab.model import DiffusionModel
 from lab.render import Section, grid, page, save_image, to_uint8
-from lab.runs import refuse_changes
-from lab.train import check, train_diffusion
+from lab.train import check, train
 from lab.training.log import read_rows
 
 logger = logging.getLogger(__name__)
@@ -38,6 +38,11 @@ SAMPLES = 8  # of each prompt
 SCALES = (-2.0, 0.0, 1.0, 2.0, 4.0, 8.0)
 
 
+def provenance(model: DiffusionModel) -> dict[str, Any]:
+    """What every sheet of the page was made with."""
+    return {**model.provenance, "seed": 0, **vars(model.sampling)}
+
+
 def prompt_sheet(model: DiffusionModel, path: Path) -> Section:
     """Samples of each prompt, with the share of them whose dominant colour is the one that was asked for."""
     samples = model.sample(list(PROMPTS), count=SAMPLES, output="tensor")
@@ -46,7 +51,8 @@ def prompt_sheet(model: DiffusionModel, path: Path) -> Section:
     asked = [colour for colour in PROMPTS.values() for _ in range(SAMPLES)]
     hits = [a == s for a, s in zip(asked, seen, strict=True)]
     share = [sum(hits[i : i + SAMPLES]) for i in range(0, len(hits), SAMPLES)]
-    save_image(grid(samples, columns=SAMPLES, row_labels=list(PROMPTS), cell=96), path, model.provenance)
+    facts = {**provenance(model), "prompts": list(PROMPTS), "count": SAMPLES}
+    save_image(grid(samples, columns=SAMPLES, row_labels=list(PROMPTS), cell=96), path, facts)
     table = [
         {"prompt": prompt, "of the colour asked for": f"{n} of {SAMPLES}"}
         for prompt, n in zip(PROMPTS, share, strict=True)
@@ -57,7 +63,7 @@ def prompt_sheet(model: DiffusionModel, path: Path) -> Section:
         "that was asked for, as measured by the most frequent colour name in the middle of the picture.",
         images=[(path, f"{SAMPLES} samples of each prompt, guidance {model.sampling.guidance_scale:g}")],
         table=table,
-        command="python -m lab.sample run=results/quickstart prompts='[\"a red flower with five petals\"]' count=8",
+        command=f"python -m lab.sample run={path.parent} prompts='[\"a red flower with five petals\"]' count={SAMPLES}",
     )
 
 
@@ -67,7 +73,7 @@ def guidance_sheet(model: DiffusionModel, path: Path) -> Section:
     scales = torch.tensor(SCALES).repeat(len(prompts))
     samples = model.sample(prompts, count=len(SCALES), guidance_scale=scales, numbers=[0], output="tensor")
     sheet = grid(samples, columns=len(SCALES), row_labels=prompts, column_labels=[f"{s:g}" for s in SCALES])
-    save_image(sheet, path, model.provenance)
+    save_image(sheet, path, {**provenance(model), "prompts": prompts, "guidance_scale": list(SCALES), "numbers": [0]})
     return Section(
         "Guidance",
         "One noise, one prompt a row, guidance scale from left to right: below 0 pushes away from the prompt, "
@@ -76,13 +82,14 @@ def guidance_sheet(model: DiffusionModel, path: Path) -> Section:
     )
 
 
-def training_section(run_dir: Path, seconds: float) -> Section:
+def training_section(run_dir: Path) -> Section:
     """The curve of the loss, and what the run cost."""
-    last = read_rows(run_dir / "log.csv")[-1]
+    last, clip = (read_rows(folder / "log.csv")[-1] for folder in (run_dir, run_dir / "clip_training"))
     speed = f"{float(last['images_per_second']):.0f} images/s at the end, {float(last['epoch']):.1f} epochs"
+    minutes, of_clip = (float(row["seconds"]) / 60 for row in (last, clip))
     return Section(
         "Training",
-        f"{last['step']} steps, {speed}. CLIP, diffusion model and this page took {seconds / 60:.1f} minutes.",
+        f"{last['step']} steps, {speed}, in {minutes:.1f} minutes, after {of_clip:.1f} minutes for the CLIP.",
         images=[(run_dir / "loss.png", "training loss")],
         command="python -m lab.train +experiment=quickstart",
     )
@@ -92,21 +99,21 @@ def main() -> None:
     """Train, unless that is done already, and write the page."""
     with one_line_errors():
         log_to_terminal()
-        cfg = compose("train", ["+experiment=quickstart", *sys.argv[1:]])
+        overrides = ["+experiment=quickstart", *sys.argv[1:]]
+        cfg = compose("train", overrides)
         check_keys(cfg, "train")
         check(cfg)
         started = time.perf_counter()
-        run_dir = Path("results") / cfg.name
-        refuse_changes(cfg, run_dir)
-        train_diffusion(cfg, run_dir)
+        run_dir = run_folder("train", overrides)
+        train(cfg, run_dir)
         model = lab.load(run_dir)
         sections = [
             prompt_sheet(model, run_dir / "prompts.png"),
             guidance_sheet(model, run_dir / "guidance.png"),
-            training_section(run_dir, time.perf_counter() - started),
+            training_section(run_dir),
         ]
         page(run_dir / "index.html", "Flowers from words, from zero", sections)
-        logger.info("open %s", run_dir / "index.html")
+        logger.info("%.1f minutes; open %s", (time.perf_counter() - started) / 60, run_dir / "index.html")
 
 
 if __name__ == "__main__":

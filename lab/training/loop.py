@@ -10,9 +10,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import torch
-from accelerate import Accelerator, PartialState
-from accelerate.state import AcceleratorState
-from accelerate.utils import ProjectConfiguration
 from torch import Tensor
 from tqdm import tqdm
 
@@ -21,6 +18,7 @@ from lab.errors import LabError, Stopped
 from lab.render.provenance import write_whole
 from lab.seeding import derive
 from lab.training.ema import EMA
+from lab.training.hardware import make_accelerator
 from lab.training.log import TrainingLog
 from lab.training.settings import TrainingSettings
 from lab.training.stopping import StopRequest
@@ -28,33 +26,6 @@ from lab.training.task import Task
 
 logger = logging.getLogger(__name__)
 AGREE_EVERY = 10  # steps; at these several processes ask each other whether one was told to stop
-
-
-def hardware_has_bf16(device: torch.device) -> bool:
-    """Whether bf16 is computed rather than emulated: a CPU without its instructions is 3 times slower in it."""
-    if device.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
-    if device.type == "cpu":
-        return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
-    return False
-
-
-def make_accelerator(
-    precision: str = "auto", trackers: tuple[str, ...] = (), run_dir: Path | None = None
-) -> Accelerator:
-    """An Accelerator in the precision that is asked for, or that the hardware is good at.
-
-    trackers: accelerate's, by name; they write into `run_dir`/trackers.
-    """
-    AcceleratorState._reset_state()  # a process may train twice, e.g. a CLIP first, each in its own precision
-    on_cpu = not torch.accelerator.is_available()  # said aloud, or several processes on CPUs would not find each other
-    in_bf16 = precision == "bf16" or (precision == "auto" and hardware_has_bf16(PartialState(cpu=on_cpu).device))
-    return Accelerator(
-        cpu=on_cpu,
-        mixed_precision="bf16" if in_bf16 else "no",
-        log_with=list(trackers) or None,
-        project_config=ProjectConfiguration(logging_dir=str(run_dir / "trackers") if run_dir else None),
-    )
 
 
 class Trainer:
@@ -232,7 +203,8 @@ class Trainer:
             write_whole(report, lambda staged: staged.write_text("step,index\n" + rows))
         raise LabError(
             f"loss or gradient of step {step} is not finite: its images' indices are in {report}, checkpoints "
-            f"are untouched; look at those images, or lower training.lr={self.settings.lr}"
+            f"are untouched; look at those images, or start anew elsewhere (hydra.run.dir=) with a lower "
+            f"training.lr than {self.settings.lr:g}"
         )
 
     @torch.no_grad()
@@ -278,9 +250,15 @@ class Trainer:
         found = checkpoint.latest(self.directory)
         if found is None:
             return
-        self.task.load_state_dict(found.tensors("raw"))
-        self.ema.load(found.tensors("weights"))
-        self._load_optimizer(found.tensors("optimizer"))
+        try:
+            self.task.load_state_dict(found.tensors("raw"))
+            self.ema.load(found.tensors("weights"))
+            self._load_optimizer(found.tensors("optimizer"))
+        except (RuntimeError, KeyError, ValueError) as error:  # what torch makes of other names and shapes
+            raise LabError(
+                f"{found.path}: does not fit what is trained now, the network has changed since; "
+                "use another hydra.run.dir"
+            ) from error
         self.step, self.seconds = found.step, float(found.state["seconds"])
         device = self.accelerator.device
         self.window = [

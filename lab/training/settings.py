@@ -25,7 +25,7 @@ class TrainingSettings:
     accumulation: int = 1
     lr: float = 4e-4
     lr_warmup: int = 200
-    lr_decay: bool = False  # cosine from lr to 0 over all steps
+    lr_decay: bool = False  # cosine from lr to 0 over all steps; more steps later stretch the curve
     weight_decay: float = 0.01
     betas: tuple[float, float] = (0.9, 0.99)
     grad_clip: float = 1.0
@@ -34,7 +34,7 @@ class TrainingSettings:
     compile: bool = False
     log_every: int = 20
     preview_every: int = 1000
-    save_every: int = 1000
+    save_every: int = 500
     keep: int = 2
     trackers: tuple[str, ...] = ()
     class_balanced: bool = False
@@ -53,6 +53,10 @@ class TrainingSettings:
         for key, value in (("ema_decay", self.ema_decay), *(("betas", beta) for beta in self.betas)):
             if not 0 <= value < 1:
                 raise LabError(f"training.{key}={getattr(self, key)}: use numbers from 0 up to, not including, 1")
+        if self.batch_size % self.accumulation:
+            raise LabError(
+                f"training.accumulation={self.accumulation}: must divide training.batch_size={self.batch_size}"
+            )
         if not 0 < self.lr < math.inf:
             raise LabError(f"training.lr={self.lr}: use a positive number")
         if self.precision not in ("auto", "fp32", "bf16"):

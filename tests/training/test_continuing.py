@@ -120,7 +120,8 @@ def test_two_processes_train_as_one(tmp_path: Path) -> None:
     Trainer(make_task(tmp_path, dropout=0.0), one, settings(steps=8, save_every=0), seed=3).run()
     script = tmp_path / "pair.py"
     script.write_text(PAIR.format(tests=str(Path(__file__).parent), cache=str(tmp_path), run=str(two)))
-    launch = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
+    launch = ["-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes=2", "--num_machines=1"]
+    launch += ["--main_process_port=0", "--mixed_precision=no", "--dynamo_backend=no"]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"}
     done = subprocess.run(
         [sys.executable, *launch, str(script)], env=environment, capture_output=True, text=True, timeout=200

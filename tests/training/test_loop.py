@@ -4,6 +4,8 @@ import csv
 import logging
 import math
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 import torch
@@ -12,7 +14,7 @@ from toy import Toy, rows, saved, settings, steps, train
 
 from lab import checkpoint
 from lab.errors import LabError
-from lab.training import Trainer, loop
+from lab.training import Trainer, hardware
 from lab.training.ema import EMA
 
 
@@ -158,6 +160,21 @@ def test_a_damaged_checkpoint_costs_the_steps_since_the_one_before(
     assert rows(tmp_path / "run") == rows(tmp_path / "whole")
 
 
+def test_a_checkpoint_of_another_network_is_refused_in_one_line(tmp_path: Path) -> None:
+    train(tmp_path)
+
+    class Wider(Toy):
+        def __init__(self) -> None:
+            super().__init__()
+            self.out = nn.Conv2d(4, 3, 1, bias=False)
+
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    with pytest.raises(LabError, match="step_00000010: does not fit what is trained now") as error:
+        train(tmp_path, Wider(), steps=12)
+    assert "\n" not in str(error.value)
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
+
+
 def test_a_run_that_is_done_stays_as_it_is(tmp_path: Path) -> None:
     train(tmp_path, save_every=5)
     before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
@@ -189,7 +206,7 @@ def test_numbers_that_are_not_finite_stop_it_before_they_are_saved(
 
 
 def test_the_batch_must_split_among_the_processes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    accelerator = loop.make_accelerator("fp32")
+    accelerator = hardware.make_accelerator("fp32")
     monkeypatch.setattr(type(accelerator), "num_processes", 3)
     with pytest.raises(LabError, match=r"training\.batch_size=8: use a multiple of 3 "):
         Trainer(Toy(), tmp_path / "run", settings(), seed=0)
@@ -212,9 +229,9 @@ def test_trainings_of_one_process_each_have_their_own_precision(tmp_path: Path) 
 
 @pytest.mark.parametrize("has", [True, False])
 def test_auto_is_bf16_where_the_hardware_has_it(monkeypatch: pytest.MonkeyPatch, has: bool) -> None:
-    monkeypatch.setattr(loop, "hardware_has_bf16", lambda device: has)
-    assert loop.make_accelerator("auto").mixed_precision == ("bf16" if has else "no")
-    assert loop.make_accelerator("fp32").mixed_precision == "no"
+    monkeypatch.setattr(hardware, "hardware_has_bf16", lambda device: has)
+    assert hardware.make_accelerator("auto").mixed_precision == ("bf16" if has else "no")
+    assert hardware.make_accelerator("fp32").mixed_precision == "no"
 
 
 # -- pieces of a batch -------------------------------------------------------------------------------
@@ -243,9 +260,11 @@ def test_gradients_of_pieces_add_up_to_those_of_the_batch(tmp_path: Path, pieces
         assert ours == pytest.approx(theirs, rel=1e-4)
 
 
-def test_a_batch_must_split_into_pieces(tmp_path: Path) -> None:
-    with pytest.raises(LabError, match=r"training\.batch_size=8: use a multiple of 3"):
-        train(tmp_path, accumulation=3)
+def test_a_batch_must_split_among_processes_and_pieces() -> None:
+    four = SimpleNamespace(num_processes=4)
+    trainer = cast(Trainer, SimpleNamespace(settings=settings(accumulation=4), accelerator=four, task=Toy()))
+    with pytest.raises(LabError, match=r"training\.batch_size=8: use a multiple of 16"):
+        Trainer._check_batch(trainer)
 
 
 def test_a_task_that_needs_its_batches_whole_refuses_pieces(tmp_path: Path) -> None:

@@ -28,6 +28,7 @@ def test_the_learning_rate_decays_along_a_cosine() -> None:
 @pytest.mark.parametrize(
     "changes",
     [
+        {"accumulation": 0}, {"accumulation": 3},
         {"steps": 0}, {"steps": -5}, {"batch_size": 0}, {"keep": 0}, {"lr": 0.0}, {"lr": -1.0}, {"lr": math.nan},
         {"lr": math.inf}, {"lr_warmup": -1}, {"log_every": -1}, {"preview_every": -1}, {"save_every": -1},
         {"weight_decay": -0.1}, {"weight_decay": math.nan}, {"grad_clip": -1.0}, {"ema_decay": 1.0},

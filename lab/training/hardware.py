@@ -1,0 +1,41 @@
+"""What the run is computed on, and in which precision."""
+
+import logging
+import os
+from pathlib import Path
+
+import torch
+from accelerate import Accelerator, PartialState
+from accelerate.state import AcceleratorState
+from accelerate.utils import ProjectConfiguration
+
+logger = logging.getLogger(__name__)
+
+
+def hardware_has_bf16(device: torch.device) -> bool:
+    """Whether bf16 is computed rather than emulated: a CPU without its instructions is 3 times slower in it."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    if device.type == "cpu":
+        return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
+    return False
+
+
+def make_accelerator(
+    precision: str = "auto", trackers: tuple[str, ...] = (), run_dir: Path | None = None
+) -> Accelerator:
+    """An Accelerator in the precision that is asked for, or that the hardware is good at.
+
+    trackers: accelerate's, by name; they write into `run_dir`/trackers.
+    """
+    AcceleratorState._reset_state()  # a process may train twice, e.g. a CLIP first, each in its own precision
+    on_cpu = not torch.accelerator.is_available()  # said aloud, or several processes on CPUs would not find each other
+    if on_cpu and "ACCELERATE_MIXED_PRECISION" in os.environ and "RANK" not in os.environ:
+        logger.warning("accelerate launch started one process here; several on CPUs take --multi_gpu, odd as it sounds")
+    in_bf16 = precision == "bf16" or (precision == "auto" and hardware_has_bf16(PartialState(cpu=on_cpu).device))
+    return Accelerator(
+        cpu=on_cpu,
+        mixed_precision="bf16" if in_bf16 else "no",
+        log_with=list(trackers) or None,
+        project_config=ProjectConfiguration(logging_dir=str(run_dir / "trackers") if run_dir else None),
+    )

@@ -1,0 +1,30 @@
+"""Ratios of contenders that take turns."""
+
+import math
+
+import pytest
+
+from experiments import timing
+from experiments.timing import Row, machine, markdown, race
+
+
+def test_race_reports_the_median_of_the_ratios_of_each_round(monkeypatch: pytest.MonkeyPatch) -> None:
+    # ours and theirs in turn: ratios 2, 10 and 3; the two uncounted calls go without the clock
+    clock = iter([1.0, 2.0, 1.0, 10.0, 2.0, 6.0])
+    monkeypatch.setattr(timing, "seconds", lambda step: next(clock))
+    row = race("x", lambda: None, "y", lambda: None, units=8, rounds=3)
+    assert row.ratio == 3.0
+    assert (row.ours, row.theirs) == (8.0, 8 / 6)
+    assert row.spread == "2.00 to 10.00"
+
+
+def test_the_table_holds_every_row() -> None:
+    rows = [Row("a", 2.0, "b", 1.0, 2.0, "1.90 to 2.10"), Row("c", 3.0, "d", 6.0, 0.5, "0.40 to 0.60")]
+    lines = markdown(rows).splitlines()
+    assert lines[2] == "| a | 2.0 | b | 1.0 | 2.00 | 1.90 to 2.10 |"
+    assert len(lines) == 4
+
+
+def test_facts_name_the_precision_and_memory_is_a_number() -> None:
+    assert machine(bf16=False)["precision"] == "fp32"
+    assert math.isnan(timing.peak_memory()) or timing.peak_memory() > 0.05
