@@ -2,18 +2,25 @@
 
 import contextlib
 import json
+import logging
+import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import torch
+from filelock import FileLock, Timeout
 from omegaconf import DictConfig, OmegaConf
 
 from lab import checkpoint
 from lab.conditioning import ClipVector
 from lab.config import build, check_keys
 from lab.errors import LabError
+from lab.folders import absent, remove_empty
 from lab.model import DiffusionModel
 from lab.render.provenance import write_whole
+
+logger = logging.getLogger(__name__)
 
 CONFIG = "config.yaml"
 OWN_CLIP = "clip"  # folder of a run that holds the CLIP it was trained with
@@ -25,6 +32,7 @@ COMPUTING = ("precision", "compile", "accumulation")
 FREE = {
     "resume",
     "training.steps",
+    "image_set",  # images may come and go, but not unseen: see `refuse_changes`
     *(f"{part}.{key}" for part in ("training", "clip_training") for key in (*WATCHING, *COMPUTING)),
     *(f"preview.{key}" for key in ("classes", "prompts", "count")),
     *(f"sampling.{key}" for key in ("sampler", "num_inference_steps", "guidance_scale", "batch_size")),
@@ -102,7 +110,7 @@ def load(run: str | Path, device: str | None = None, weights: str = "weights") -
     except RuntimeError as error:
         raise LabError(f"{found.path}: does not fit the model that {Path(run) / CONFIG} describes") from error
     if isinstance(model.conditioner, ClipVector) and model.conditioner.pretrained == "flower_clip":
-        model.conditioner.pretrained = str(_own_clip(Path(run)))
+        model.conditioner.pretrained = str(_own_clip(Path(run), cfg.clip_model))
     model.provenance = {"run": str(run), "step": found.step, "weights_sha256": found.fingerprint(weights)}
     return _on_device(model, device).eval()
 
@@ -116,9 +124,9 @@ def _on_device(model: DiffusionModel, device: str | None) -> DiffusionModel:
     return model.to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
 
 
-def _own_clip(run: Path) -> Path:
+def _own_clip(run: Path, clip_model: str) -> Path:
     """The flower_clip that a run was trained with: its own, or where it has none the reference one."""
-    return run / OWN_CLIP if (run / OWN_CLIP).is_dir() else REFERENCE / "flower_clip"
+    return run / OWN_CLIP if (run / OWN_CLIP).is_dir() else REFERENCE / clip_model
 
 
 def clip_trained_on(folder: Path) -> str | None:
@@ -131,17 +139,43 @@ def clip_trained_on(folder: Path) -> str | None:
 
 
 def refuse_changes(cfg: DictConfig, run_dir: Path) -> None:
-    """LabError naming the first setting in which `cfg` differs from the run that `run_dir` already holds."""
+    """LabError naming the first setting in which `cfg` differs from the run that `run_dir` already holds.
+
+    Other images under the same settings are warned of.
+    """
     path = run_dir / CONFIG
     if not path.is_file():
         return
     old, new = (OmegaConf.to_container(c, resolve=True) for c in (_read(path), cfg))
     for key, was, now in _differences(old, new):
+        if key == "image_set" and was and now:
+            logger.warning("%s: started with the images %s, and goes on with %s", run_dir, was, now)
         if key not in FREE and not (key in FILLED_IN and (not was or not now)):
             raise LabError(
                 f"{key}={now}: the run in {run_dir} was started with {was}; "
                 f"use that to go on with it, or another hydra.run.dir"
             )
+
+
+@contextlib.contextmanager
+def alone_in(run_dir: Path) -> Iterator[None]:
+    """Holds the run's folder for this command (all its processes); LabError where another one trains in it."""
+    if int(os.environ.get("RANK", 0)) > 0:  # the first process holds it
+        yield
+        return
+    made = absent(run_dir)
+    run_dir.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(run_dir / ".lock", timeout=0)
+    try:
+        lock.acquire()
+    except Timeout as error:
+        raise LabError(f"{run_dir}: another process is training there; wait, or use another hydra.run.dir") from error
+    try:
+        yield
+    finally:
+        (run_dir / ".lock").unlink(missing_ok=True)
+        lock.release()
+        remove_empty(made)
 
 
 def write_config(cfg: DictConfig, run_dir: Path) -> None:

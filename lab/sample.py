@@ -67,9 +67,11 @@ def main(cfg: DictConfig) -> None:
     }
     settings: dict[str, Any] = {key: cfg[key] for key in SETTINGS}
     samples = model.sample(**asked, **settings, count=cfg.count, seed=cfg.seed)
+    used = {key: getattr(model.sampling, key, None) if value is None else value for key, value in settings.items()}
     given = next((names for names in asked.values() if names), [""])
     captions = [Path(str(name)).name if asked["images"] else str(name) for name in given for _ in range(cfg.count)]
-    facts = {**model.provenance, "seed": cfg.seed, "config": OmegaConf.to_container(cfg)}
+    request: Any = OmegaConf.to_container(cfg)
+    facts = {**model.provenance, "seed": cfg.seed, "config": {**request, **used}}
     logger.info("%d samples in %s", len(samples), write_samples(list(samples), captions, cfg, facts).parent)
 
 

@@ -13,11 +13,12 @@ from lab.cli import entry_point
 from lab.clip.task import FlowerClipTask
 from lab.conditioning import ClipVector, Conditioner, Unconditional
 from lab.conditioning.base import Request
+from lab.conditioning.classes import class_index
 from lab.config import build, check_types
-from lab.data import BatchStream, ImageSet, Source
+from lab.data import BatchStream, Folder, ImageSet, Source
 from lab.errors import LabError
 from lab.render import loss_curve
-from lab.runs import OWN_CLIP, REFERENCE, build_model, clip_trained_on, refuse_changes, write_config
+from lab.runs import OWN_CLIP, REFERENCE, alone_in, build_model, clip_trained_on, refuse_changes, write_config
 from lab.seeding import derive
 from lab.training import DiffusionTask, Trainer, TrainingSettings
 
@@ -28,9 +29,13 @@ def train_diffusion(cfg: DictConfig, run_dir: Path) -> None:
     """A diffusion model on the configured data, conditioning, network and formulas."""
     settings: TrainingSettings = build(cfg.training)
     source: Source = build(cfg.data)
-    images = source.load("train")
     conditioner: Conditioner = build(cfg.conditioning)
-    if isinstance(conditioner, ClipVector) and conditioner.pretrained == "flower_clip":
+    of_its_own = isinstance(conditioner, ClipVector) and conditioner.pretrained == "flower_clip"
+    if isinstance(conditioner, ClipVector) and not of_its_own:
+        _ = conditioner.clip  # before the data is read: its weights may be out of reach
+    images = source.load("train")
+    if isinstance(conditioner, ClipVector) and of_its_own:
+        check_preview_classes(cfg, images)
         conditioner.pretrained = str(own_clip(cfg, source, images, run_dir))
     torch.manual_seed(derive(cfg.seed, "conditioner"))
     fitted = conditioner.prepare(images, cfg.data.cache_dir)
@@ -54,6 +59,8 @@ def train_flower_clip(cfg: DictConfig, run_dir: Path) -> None:
 
 def run(cfg: DictConfig, task: DiffusionTask | FlowerClipTask, run_dir: Path, settings: TrainingSettings) -> Trainer:
     """Train into `run_dir`, beside the configuration; ends with the curve of the loss."""
+    images = task.stream.image_set
+    cfg = OmegaConf.merge(cfg, {"image_set": f"{images.name} {images.fingerprint}"})  # type: ignore[assignment]
     trainer = Trainer(task, run_dir, settings, cfg.seed)
     refuse_changes(cfg, run_dir)  # again: what data and CLIP have filled in may not change either
     write_config(cfg, run_dir)
@@ -80,9 +87,11 @@ def flower_clip_task(cfg: DictConfig, source: Source, images: ImageSet, settings
 def own_clip(cfg: DictConfig, source: Source, images: ImageSet, run_dir: Path) -> Path:
     """The folder of a flower_clip trained on this set: the run's, the reference one, or one trained now."""
     mine = run_dir / OWN_CLIP
-    for folder in (mine, REFERENCE / "flower_clip"):
-        if clip_trained_on(folder) == images.name:
-            return folder
+    if clip_trained_on(mine) == images.name:
+        return mine
+    reference = REFERENCE / cfg.clip_model
+    if not isinstance(source, Folder) and clip_trained_on(reference) == images.name:  # any folder may have that name
+        return reference
     settings: TrainingSettings = build(cfg.clip_training)
     logger.info("no flower_clip for %s yet: training %s first, %d steps", images.name, cfg.clip_model, settings.steps)
     task = flower_clip_task(cfg, source, images, settings)
@@ -100,6 +109,15 @@ def export_clip(task: FlowerClipTask, trainer: Trainer, folder: Path) -> None:
             task.export(folder)
         logger.info("CLIP in %s", folder)
     trainer.accelerator.wait_for_everyone()
+
+
+def check_preview_classes(cfg: DictConfig, images: ImageSet) -> None:
+    """LabError for a class to look at that the set does not have, before a CLIP is trained."""
+    for name in (cfg.preview.classes or ()) if cfg.training.preview_every else ():
+        try:
+            class_index(name, images.class_names)
+        except LabError as error:
+            raise LabError(f"preview: {error}") from error
 
 
 def preview_request(cfg: DictConfig, images: ImageSet, conditioner: Conditioner) -> Request:
@@ -154,13 +172,18 @@ def check_resume(resume: str, run_dir: Path) -> None:
         raise LabError(f"resume=always: no checkpoint in {run_dir / 'checkpoints'}; resume=auto starts anew")
 
 
-@entry_point("train", check)
-def main(cfg: DictConfig) -> None:
-    """Train into the run's folder, or go on with what is there."""
-    run_dir = Path(HydraConfig.get().runtime.output_dir)
+def train(cfg: DictConfig, run_dir: Path) -> None:
+    """Train what a checked configuration says into `run_dir`, or go on with what is there; LabError if it may not."""
     check_resume(cfg.resume, run_dir)
     refuse_changes(cfg, run_dir)
-    TASKS[cfg.task](cfg, run_dir)
+    with alone_in(run_dir):
+        TASKS[cfg.task](cfg, run_dir)
+
+
+@entry_point("train", check)
+def main(cfg: DictConfig) -> None:
+    """Train into the folder that Hydra made for the run."""
+    train(cfg, Path(HydraConfig.get().runtime.output_dir))
 
 
 if __name__ == "__main__":

@@ -5,9 +5,12 @@ import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
+from huggingface_hub import constants as hub
 from PIL import Image
+from torchvision.datasets import Flowers102
 
 import lab.sample
 import lab.train
@@ -39,7 +42,12 @@ Command = Callable[..., str]
 def offline(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("FLOWERS102_ROOT", raising=False)
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setattr(hub, "HF_HUB_OFFLINE", True)
+
+    def refuse(*args: Any, **kwargs: Any) -> None:
+        raise OSError("no network in tests")
+
+    monkeypatch.setattr(Flowers102, "download", refuse)
 
 
 def train(*overrides: str) -> None:
@@ -52,20 +60,25 @@ def sample(*overrides: str) -> None:
     lab.sample.main()
 
 
+def files(folder: Path) -> set[Path]:
+    """All that is there but the cache of decoded pictures, which the next run will use."""
+    return {path for path in folder.rglob("*") if "cache" not in path.parts and path.name != "datasets"}
+
+
 @pytest.fixture
 def refused(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Command:
     """Runs a command that must fail; gives its one line."""
     monkeypatch.setattr(sys, "argv", [])
 
     def run(command: Callable[..., None], *overrides: str) -> str:
-        before = {path for path in tmp_path.rglob("*") if "datasets" not in path.parts}
+        before = files(tmp_path)
         capsys.readouterr()
         with pytest.raises(SystemExit) as stop:
             command(*overrides)
         lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
         assert stop.value.code == 2
         assert len(lines) == 1
-        assert {path for path in tmp_path.rglob("*") if "datasets" not in path.parts} == before, "something was written"
+        assert files(tmp_path) == before, "something was written"
         return lines[0]
 
     return run
@@ -90,6 +103,8 @@ def refused(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
         (["model._target_=os.system"], r"model\._target_=os\.system: only classes of the lab"),
         (["task=vae"], r"task=vae: use one of diffusion, flower_clip"),
         (["training.batch_size"], r"training\.batch_size"),
+        (["training.accumulation=3"], r"training\.accumulation=3: must divide training\.batch_size=64"),
+        (["conditioning=clip", "conditioning.model=ViT-B-32"], r"model=ViT-B-32: name its weights too, .*pretrained="),
         ([], r"data\.root.*FLOWERS102_ROOT.*data=petals"),
     ],
 )
@@ -102,6 +117,11 @@ def test_clip_weights_out_of_reach(refused: Command) -> None:
     line = refused(train, "+experiment=clip_cond", *TINY, *pretrained)
     assert "pretrained=laion2b_s34b_b79k" in line
     assert "local weights file" in line
+
+
+def test_a_class_to_look_at_is_checked_before_a_clip_is_trained(refused: Command) -> None:
+    line = refused(train, "+experiment=clip_cond", *TINY, "training.preview_every=1", "preview.classes=[nettle]")
+    assert "classes=nettle: no such class; nearest:" in line
 
 
 def test_folders(refused: Command, tmp_path: Path) -> None:

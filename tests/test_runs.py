@@ -16,7 +16,7 @@ import lab
 from lab import checkpoint, runs
 from lab.errors import LabError
 from lab.model import DiffusionModel
-from lab.runs import build_model, clip_trained_on, read_config, refuse_changes, write_config
+from lab.runs import alone_in, build_model, clip_trained_on, read_config, refuse_changes, write_config
 
 
 def sampled(model: DiffusionModel, **asked: Any) -> Tensor:
@@ -89,9 +89,9 @@ def test_a_run_without_a_clip_of_its_own_takes_the_reference(
     monkeypatch.setattr(runs, "REFERENCE", tmp_path / "reference")
     with pytest.raises(LabError, match="flower_clip"):
         sampled(lab.load(copy), prompts=["a red flower"])
-    shutil.copytree(clip_run / "clip", tmp_path / "reference" / "flower_clip")
+    shutil.copytree(clip_run / "clip", tmp_path / "reference" / "flower_clip_small")
     assert torch.equal(before, sampled(lab.load(copy), prompts=["a red flower"]))
-    (tmp_path / "reference" / "flower_clip" / "model.safetensors").write_bytes(b"")
+    (tmp_path / "reference" / "flower_clip_small" / "model.safetensors").write_bytes(b"")
     with pytest.raises(LabError, match="flower_clip") as error:
         sampled(lab.load(copy), prompts=["a red flower"])
     one_line(error)
@@ -245,6 +245,30 @@ def test_what_may_not_change_is_named_with_both_values(
 def test_a_new_folder_and_the_same_config_are_fine(cfg: DictConfig, copied: Path, tmp_path: Path) -> None:
     refuse_changes(cfg, tmp_path / "new")
     refuse_changes(cfg, copied)
+
+
+def test_other_images_are_warned_of(cfg: DictConfig, copied: Path, caplog: pytest.LogCaptureFixture) -> None:
+    assert str(cfg.image_set).startswith("petals ")
+    OmegaConf.update(cfg, "image_set", None)  # as the command line has it
+    refuse_changes(cfg, copied)
+    assert caplog.messages == []
+    OmegaConf.update(cfg, "image_set", "petals 0123")
+    refuse_changes(cfg, copied)
+    assert re.fullmatch(r".*: started with the images petals \w{16}, and goes on with petals 0123", caplog.messages[0])
+
+
+def test_a_folder_takes_one_command_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with alone_in(tmp_path / "run"):
+        with pytest.raises(LabError, match="run: another process is training there"), alone_in(tmp_path / "run"):
+            pytest.fail("two at a time")
+        monkeypatch.setenv("RANK", "1")  # another process of the same command
+        with alone_in(tmp_path / "run"):
+            (tmp_path / "run" / "log.csv").touch()
+        monkeypatch.delenv("RANK")
+    assert [path.name for path in (tmp_path / "run").iterdir()] == ["log.csv"]
+    with alone_in(tmp_path / "run"), alone_in(tmp_path / "other"):
+        pass
+    assert not (tmp_path / "other").exists()  # nothing came into it
 
 
 def test_going_on_from_a_damaged_config_is_refused(cfg: DictConfig, copied: Path) -> None:

@@ -67,7 +67,10 @@ def test_a_picture_says_how_it_was_made(class_run: Path, run_command: Command, t
     assert (facts["caption"], facts["number"], facts["seed"], facts["step"]) == ("7", 1, 9, 6)
     assert facts["run"] == str(class_run)
     assert facts["weights_sha256"] == lab.load(class_run).provenance["weights_sha256"]
-    assert (facts["config"]["classes"], facts["config"]["count"], facts["config"]["sampler"]) == ([7], 2, None)
+    assert (facts["config"]["classes"], facts["config"]["count"]) == ([7], 2)
+    defaults = lab.load(class_run).sampling  # of the run, as they were when the picture was made
+    assert (facts["config"]["sampler"], facts["config"]["num_inference_steps"]) == ("ddim", 3)
+    assert facts["config"]["guidance_scale"] == defaults.guidance_scale
     assert read_provenance(tmp_path / "made" / "grid.png")["weights_sha256"] == facts["weights_sha256"]
 
 

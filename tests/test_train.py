@@ -5,9 +5,11 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from omegaconf import OmegaConf
+from PIL import Image
 from safetensors.torch import load_file
 from torch import Tensor
 
@@ -77,7 +79,7 @@ def rows(run: Path) -> list[dict[str, str]]:
 @pytest.mark.parametrize("experiment", EXPERIMENTS)
 def test_every_experiment_trains_looks_and_saves(experiment: str, train: Callable[..., Path], clip_run: Path) -> None:
     """Two steps on tiny petals. The CLIP is the one of `clip_run`: another test trains it."""
-    shutil.copytree(clip_run / "clip", Path("reference") / "flower_clip")
+    shutil.copytree(clip_run / "clip", Path("reference") / "flower_clip_small")
     quick = ["training.steps=2", "training.preview_every=2", "preview.classes=null"]
     run = train("run", f"+experiment={experiment}", *quick, "preview.count=1")
     assert [row["step"] for row in rows(run)] == ["1", "2"]
@@ -155,10 +157,26 @@ def test_a_setting_that_changed_is_named_with_both_values(class_run: Path, refus
 
 
 def test_a_reference_clip_of_the_same_set_is_used(clip_run: Path, train: Callable[..., Path]) -> None:
-    shutil.copytree(clip_run / "clip", Path("reference") / "flower_clip")
+    shutil.copytree(clip_run / "clip", Path("reference") / "flower_clip_small")
     run = train("run", "+experiment=clip_cond", "training.steps=6")
     assert not (run / "clip").exists()
     assert same(tensors(run), tensors(clip_run))
+
+
+def test_a_folder_that_is_called_like_the_reference_clips_set_has_a_clip_of_its_own(
+    clip_run: Path, run_command: Command, tiny_settings: tuple[str, ...]
+) -> None:
+    shutil.copytree(clip_run / "clip", Path("reference") / "flower_clip_small")
+    for name in ("rose", "tulip"):
+        (Path("petals") / name).mkdir(parents=True)
+        for number in range(8):
+            picture = np.full((20, 20, 3), 30 * number, np.uint8)
+            Image.fromarray(picture).save(Path("petals") / name / f"{number}.png")
+    of_a_folder = [s for s in tiny_settings if not s.startswith(("data=", "data.size", "data.held_out_size"))]
+    of_a_folder += ["data=folder", "data.root=petals", "training.steps=1", "hydra.run.dir=run"]
+    code, said = run_command(lab.train.main, "+experiment=clip_cond", *of_a_folder)
+    assert code == 0, said
+    assert (Path("run") / "clip").is_dir()
 
 
 def test_the_clip_has_the_averaged_weights(train: Callable[..., Path]) -> None:

@@ -1,5 +1,6 @@
 """CLIP vectors as conditions: image vectors in training, text or image vectors when sampling."""
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from torch.nn.functional import normalize
 from torchvision.transforms.v2.functional import center_crop, pil_to_tensor
 
 from lab.clip import Clip, clip_vectors, load_clip, vector_stats
+from lab.clip.load import OWN
 from lab.conditioning.base import Condition, Conditioner, Request
 from lab.conditioning.classes import class_index
 from lab.data import Batch, ImageSet, open_image
@@ -47,6 +49,8 @@ class ClipVector(Conditioner):
         class_names: Sequence[str] = (),
     ) -> None:
         super().__init__(dim, dropout)
+        if pretrained == "flower_clip" and model not in OWN:
+            raise LabError(f"conditioning.model={model}: name its weights too, conditioning.pretrained=TAG or a file")
         self.model, self.pretrained, self.modality_shift = model, pretrained, modality_shift
         self.fingerprint, self.class_names = fingerprint, tuple(class_names)
         self._clip: Clip | None = None
@@ -77,8 +81,10 @@ class ClipVector(Conditioner):
 
     def prepare(self, images: ImageSet, cache_dir: str) -> dict[str, Any]:
         """Encode the whole set once (cached on disk) and take its statistics."""
+        self.clip.to(f"cuda:{os.environ.get('LOCAL_RANK', 0)}" if torch.cuda.is_available() else "cpu")
         self._vectors = _mean_view(clip_vectors(self.clip, images, cache_dir))
         stats = vector_stats(self.clip, images, self._vectors[:, None])
+        self.clip.to("cpu")  # what is left to do for it is little, and memory is the network's
         self.dim, self.fingerprint, self.class_names = (
             self.clip.dim,
             self.clip.fingerprint,
