@@ -13,7 +13,7 @@ from lab.autoencoders import Identity
 from lab.conditioning import Condition, Conditioner
 from lab.conditioning.base import Request
 from lab.diffusion import SAMPLERS, Guidance, Parameterization, Prediction, SamplerState
-from lab.diffusion.guidance import Knob
+from lab.diffusion.guidance import Knob, check_interval
 from lab.diffusion.samplers import Denoiser
 from lab.errors import LabError
 from lab.networks import UNet
@@ -28,10 +28,13 @@ class SamplingDefaults:
     sampler: str = "ddim"
     num_inference_steps: int = 40
     guidance_scale: float = 3.0
+    guidance_interval: tuple[float, float] = (0.0, 1.0)
     batch_size: int = 64
 
     def __post_init__(self) -> None:
         """LabError for values that cannot be."""
+        object.__setattr__(self, "guidance_interval", tuple(self.guidance_interval))
+        check_interval("sampling.guidance_interval", self.guidance_interval)
         if self.sampler not in SAMPLERS:
             raise LabError(f"sampling.sampler={self.sampler}: use one of {', '.join(SAMPLERS)}")
         for key in ("num_inference_steps", "batch_size"):
@@ -70,20 +73,22 @@ class DiffusionModel(nn.Module):
     def denoiser(self, inputs: Tensor, guidance: Guidance) -> Denoiser:
         """(x_t, t) -> Prediction under the condition that `inputs` (B, ...) describe.
 
-        Both branches of guidance are one network call. In pixel space predicted x0 is held in [-1, 1] and eps
-        re-derived from it (Ho et al. 2020's clipping, made consistent for deterministic samplers).
+        Both branches of guidance are one network call, and a step that needs one of them computes one. In pixel
+        space predicted x0 is held in [-1, 1] and eps re-derived from it (Ho et al. 2020's clipping, made consistent
+        for deterministic samplers).
         """
         conditional, null = self.conditioner(inputs), self.conditioner.null(inputs)
         both = Condition(torch.cat([conditional.vector, null.vector]))
-        one_branch = self.conditioner.dim == 0 or not guidance.needs_unconditional
+        last = max(1, self.parameterization.schedule.timesteps - 1)
 
         def output(x: Tensor, t: Tensor) -> Tensor:
-            if one_branch:
+            now = guidance.at(t / last)
+            if self.conditioner.dim == 0 or not now.needs_unconditional:
                 return self._network(x, t, conditional)
-            if not guidance.needs_conditional:
+            if not now.needs_conditional:
                 return self._network(x, t, null)
             c, u = self._network(torch.cat([x, x]), torch.cat([t, t]), both).chunk(2)
-            return guidance.combine(c, u)
+            return now.combine(c, u)
 
         @torch.no_grad()
         def denoise(x: Tensor, t: Tensor) -> Prediction:
@@ -154,6 +159,7 @@ class DiffusionModel(nn.Module):
         images: Sequence[str | Path | Image.Image] | None = None,
         count: int = 1,
         guidance_scale: Knob | None = None,
+        guidance_interval: Sequence[Knob] | None = None,
         num_inference_steps: int | None = None,
         sampler: str | None = None,
         seed: int = 0,
@@ -170,6 +176,7 @@ class DiffusionModel(nn.Module):
         Sample i depends on (seed, numbers[i]) and on what is asked for it, not on the others or on `batch_size`.
         numbers: 0, 1, 2, ... by default; samples with equal numbers share their noise, as a sweep wants.
         guidance_scale: a number, or a tensor with one value a sample.
+        guidance_interval: the levels of noise that are guided, 0 to 1, each end a number or one value a sample.
         Returns PIL images, or with output="tensor" (B, 3, H, W) float32 in [-1, 1] on the CPU.
         Raises LabError when this kind of run cannot serve the request, or for sizes and steps it cannot have.
         """
@@ -177,13 +184,19 @@ class DiffusionModel(nn.Module):
             raise LabError(f"count={count}: use at least 1")
         asked = self.conditioner.inputs(Request(prompts, classes, images))
         inputs = asked.repeat_interleave(count, dim=0)
-        scale = self.sampling.guidance_scale if guidance_scale is None else guidance_scale
-        scales = torch.as_tensor(scale, dtype=torch.float32).flatten()
-        numbered = torch.arange(len(inputs)) if numbers is None else torch.as_tensor(numbers)
-        for name, values in (("guidance_scale", scales), ("numbers", numbered)):
-            if len(values) not in (1, len(inputs)):
-                raise LabError(f"{name} has {len(values)} values for {len(inputs)} samples: give one, or one each")
-        scales, numbered = scales.expand(len(inputs)), numbered.expand(len(inputs))
+        defaults = self.sampling
+        interval = defaults.guidance_interval if guidance_interval is None else guidance_interval
+        check_interval("guidance_interval", interval)
+
+        def each(name: str, values: Any, dtype: torch.dtype = torch.float32) -> Tensor:
+            rows = torch.as_tensor(values, dtype=dtype).flatten()
+            if len(rows) not in (1, len(inputs)):
+                raise LabError(f"{name} has {len(rows)} values for {len(inputs)} samples: give one, or one each")
+            return rows.expand(len(inputs))
+
+        scales = each("guidance_scale", defaults.guidance_scale if guidance_scale is None else guidance_scale)
+        low, high = (each("guidance_interval", end) for end in interval)
+        numbered = each("numbers", range(len(inputs)) if numbers is None else numbers, torch.int64)
         at_a_time = self.sampling.batch_size if batch_size is None else batch_size
         if at_a_time < 1:
             raise LabError(f"batch_size={at_a_time}: use at least 1")
@@ -194,7 +207,7 @@ class DiffusionModel(nn.Module):
                 inputs[chunk],
                 seed,
                 numbered[chunk].tolist(),
-                Guidance(scales[chunk]),
+                Guidance(scales[chunk], interval=(low[chunk], high[chunk])),
                 sampler,
                 num_inference_steps,
                 size,

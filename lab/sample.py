@@ -43,11 +43,15 @@ TYPES: dict[str, Any] = {
     **dict.fromkeys(("prompts", "images"), Sequence[str] | None),
     **dict.fromkeys(("num_inference_steps", "height", "width", "batch_size"), int | None),
     **dict.fromkeys(("guidance_scale", "eta"), float | None),
+    "guidance_interval": Sequence[float] | None,
     **dict.fromkeys(("run", "sampler", "device", "out"), str | None),
     **dict.fromkeys(("count", "seed"), int),
     "weights": Literal["weights", "raw"],
 }
-SETTINGS = ("num_inference_steps", "guidance_scale", "sampler", "eta", "height", "width", "batch_size")
+SETTINGS = (
+    *("num_inference_steps", "guidance_scale", "guidance_interval", "sampler", "eta"),
+    *("height", "width", "batch_size"),
+)
 
 
 def check_run(cfg: DictConfig) -> None:
@@ -65,12 +69,12 @@ def main(cfg: DictConfig) -> None:
     asked: dict[str, Any] = {
         key: None if cfg[key] is None else list(cfg[key]) for key in ("prompts", "classes", "images")
     }
-    settings: dict[str, Any] = {key: cfg[key] for key in SETTINGS}
+    request: Any = OmegaConf.to_container(cfg)
+    settings: dict[str, Any] = {key: request[key] for key in SETTINGS}
     samples = model.sample(**asked, **settings, count=cfg.count, seed=cfg.seed)
     used = {key: getattr(model.sampling, key, None) if value is None else value for key, value in settings.items()}
     given = next((names for names in asked.values() if names), [""])
     captions = [Path(str(name)).name if asked["images"] else str(name) for name in given for _ in range(cfg.count)]
-    request: Any = OmegaConf.to_container(cfg)
     facts = {**model.provenance, "seed": cfg.seed, "config": {**request, **used}}
     logger.info("%d samples in %s", len(samples), write_samples(list(samples), captions, cfg, facts).parent)
 

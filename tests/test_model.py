@@ -81,12 +81,27 @@ def test_every_knob_reaches_the_samples(model: DiffusionModel) -> None:
     plain = tensor(model, **asked)
     changes: list[dict[str, Any]] = [
         {"classes": ["daisy", "daisy"]}, {"guidance_scale": 5.0}, {"guidance_scale": 0.0}, {"seed": 1},
-        {"sampler": "ddpm"}, {"num_inference_steps": 9}, {"eta": 1.0},
+        {"sampler": "ddpm"}, {"num_inference_steps": 9}, {"eta": 1.0}, {"guidance_interval": (0.5, 1)},
     ]  # fmt: skip
     for change in changes:
         differ(plain, tensor(model, **{**asked, **change}))
     for default in ({"guidance_scale": 2.0}, {"sampler": "ddim"}, {"num_inference_steps": 6}, {"eta": 0.0}):
         assert torch.equal(plain, tensor(model, **asked, **default))
+
+
+def test_every_sample_has_an_interval_of_its_own(model: DiffusionModel) -> None:
+    lows = torch.tensor([0.0, 0.4, 0.8])
+    together = tensor(model, classes=[0, 0, 0], guidance_interval=(lows, 1.0), numbers=[0], batch_size=2)
+    for i, low in enumerate(lows.tolist()):
+        close(tensor(model, classes=[0], guidance_interval=(low, 1.0)), together[i : i + 1])
+    differ(together[1], together[2])
+
+
+def test_outside_the_interval_the_network_is_asked_once(model: DiffusionModel) -> None:
+    seen: list[int] = []
+    model.network.register_forward_hook(lambda module, inputs, output: seen.append(len(inputs[0])))
+    tensor(model, classes=[0], guidance_interval=(0.5, 1.0))  # 6 steps from 99 down to 16
+    assert seen == [2, 2, 2, 1, 1, 1]
 
 
 def test_ddpm_is_ddim_with_eta_1(model: DiffusionModel) -> None:
@@ -163,6 +178,7 @@ def test_prompts_come_first_and_one_side_may_be_given(model: DiffusionModel) -> 
         ({"classes": ["rose"], "height": -8}, "size -8x8: the network"),
         ({"classes": ["rose"], "guidance_scale": torch.ones(3)}, "guidance_scale has 3 values for 1 samples"),
         ({"classes": ["rose"], "numbers": [1, 2]}, "numbers has 2 values for 1 samples"),
+        ({"classes": ["rose"], "guidance_interval": (0.5, 0.1)}, "guidance_interval=[0.5, 0.1]: use two levels"),
         ({"classes": ["nettle"]}, "classes=nettle: no such class"),
         ({"classes": ["rose"], "prompts": ["rose"]}, "prompts and classes are given together"),
         ({"classes": []}, "classes=[]: name at least one"),

@@ -1,9 +1,12 @@
 """Classifier-free guidance, every knob a number or one number a sample."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+
+from lab.errors import LabError
 
 Knob = float | Tensor
 
@@ -30,15 +33,34 @@ def rescaled(guided: Tensor, conditional: Tensor, phi: Knob) -> Tensor:
     return guided * (1 + per_sample(phi, guided) * (ratio - 1))
 
 
+def check_interval(name: str, interval: Sequence[Knob]) -> None:
+    """LabError unless these are two noise levels, the lower one first."""
+    ends = [torch.as_tensor(end, dtype=torch.float32) for end in interval]
+    if len(ends) != 2 or not bool(((ends[0] >= 0) & (ends[0] <= ends[1]) & (ends[1] <= 1)).all()):
+        raise LabError(f"{name}={list(interval)}: use two levels of noise, from 0 to 1, the lower one first")
+
+
 @dataclass(frozen=True)
 class Guidance:
     """u + scale (c - u), Ho & Salimans 2021: 0 unconditional, 1 conditional, below 0 pushes away.
 
-    scale, rescale_phi: a number or a (B,) tensor; nothing is clipped to a "sensible" range.
+    scale, rescale_phi   a number or a (B,) tensor; nothing is clipped to a "sensible" range
+    interval             noise levels that are guided, from 0 (the first time step) to 1 (the last), each end a number
+                         or a (B,) tensor; elsewhere the conditional branch alone (Kynkaanniemi et al. 2024)
     """
 
     scale: Knob = 1.0
     rescale_phi: Knob = 0.0
+    interval: tuple[Knob, Knob] = (0.0, 1.0)
+
+    def at(self, level: Tensor) -> "Guidance":
+        """What holds at the noise levels (B,) in [0, 1] of a step: plain guidance, where they lie in the interval."""
+        low, high = (torch.as_tensor(end, device=level.device) for end in self.interval)
+        guided = (low <= level) & (level <= high)
+        if bool(guided.all()):
+            return Guidance(self.scale, self.rescale_phi)
+        scale, phi = (torch.as_tensor(knob, device=level.device) for knob in (self.scale, self.rescale_phi))
+        return Guidance(torch.where(guided, scale, 1.0), torch.where(guided, phi, 0.0))
 
     @property
     def needs_unconditional(self) -> bool:

@@ -94,7 +94,9 @@ class DiffusionTask(Task):
         captions: Sequence[str] | None = [c for c in request.labels for _ in range(self.preview_count)]
         columns = max(1, round(len(samples) ** 0.5 * 1.25))
         defaults = self.model.sampling
-        title = f"step {step}, {defaults.sampler} {defaults.num_inference_steps}, CFG {defaults.guidance_scale:g}"
+        low, high = defaults.guidance_interval
+        scale = f"CFG {defaults.guidance_scale:g}" + (f" at noise {low:g} to {high:g}" if (low, high) != (0, 1) else "")
+        title = f"step {step}, {defaults.sampler} {defaults.num_inference_steps}, {scale}"
         sheet = grid(samples, captions=captions or None, columns=columns, title=title)
         save_image(sheet, folder / f"step_{step:07d}.png", {"step": step, "seed": 0, "title": title})
         return {"sample_std": float(samples.std())}

@@ -5,7 +5,8 @@ import torch
 from torch import Tensor
 
 from lab.diffusion import Guidance, NoiseSchedule, Parameterization, rescaled
-from lab.diffusion.guidance import per_sample
+from lab.diffusion.guidance import Knob, check_interval, per_sample
+from lab.errors import LabError
 
 SCALES = [-10.0, -1.0, 0.0, 0.5, 1.0, 3.0, 10.0]
 
@@ -143,6 +144,26 @@ def test_phi_0_beside_other_phis_leaves_its_sample_even_without_contrast() -> No
 def test_a_branch_is_left_out_only_where_it_cancels(guidance: Guidance, conditional: bool, unconditional: bool) -> None:
     assert guidance.needs_conditional is conditional
     assert guidance.needs_unconditional is unconditional
+
+
+def test_outside_its_interval_guidance_is_the_conditional_branch() -> None:
+    c, u = branches(4)
+    level = torch.tensor([0.0, 0.3, 0.7, 1.0])
+    now = Guidance(3.0, 0.5, interval=(0.3, 0.8)).at(level)
+    plain = Guidance(3.0, 0.5).combine(c, u)
+    expected = torch.stack([c[0], plain[1], plain[2], c[3]])
+    torch.testing.assert_close(now.combine(c, u), expected)
+    ends = Guidance(3.0, 0.5, interval=(torch.tensor([0.0, 0.4, 0.7, 0.2]), torch.tensor([1.0, 1.0, 0.7, 0.9])))
+    expected = torch.stack([plain[0], c[1], plain[2], c[3]])
+    torch.testing.assert_close(ends.at(level).combine(c, u), expected)
+    assert not Guidance(3.0, interval=(0.5, 1.0)).at(torch.full((4,), 0.2)).needs_unconditional
+    assert not Guidance(0.0).at(level).needs_conditional
+
+
+@pytest.mark.parametrize("interval", [(0.5,), (0.6, 0.5), (-0.1, 1), (0, 1.1), (torch.tensor([0.1, 0.9]), 0.5)])
+def test_an_interval_has_two_ends_in_order(interval: tuple[Knob, ...]) -> None:
+    with pytest.raises(LabError, match=r"^guidance_interval=.*: use two levels of noise"):
+        check_interval("guidance_interval", interval)
 
 
 def test_wrong_lengths_are_refused() -> None:
