@@ -71,9 +71,13 @@ def guidance_sheet(model: DiffusionModel, path: Path) -> Section:
     """The same noise at several guidance scales, two prompts."""
     prompts = list(PROMPTS)[:1] + list(PROMPTS)[4:5]
     scales = torch.tensor(SCALES).repeat(len(prompts))
-    samples = model.sample(prompts, count=len(SCALES), guidance_scale=scales, numbers=[0], output="tensor")
+    everywhere = (0.0, 1.0)  # so that 0 is no guidance at all
+    samples = model.sample(
+        prompts, count=len(SCALES), guidance_scale=scales, guidance_interval=everywhere, numbers=[0], output="tensor"
+    )
     sheet = grid(samples, columns=len(SCALES), row_labels=prompts, column_labels=[f"{s:g}" for s in SCALES])
-    save_image(sheet, path, {**provenance(model), "prompts": prompts, "guidance_scale": list(SCALES), "numbers": [0]})
+    asked = {"prompts": prompts, "guidance_scale": list(SCALES), "guidance_interval": everywhere, "numbers": [0]}
+    save_image(sheet, path, {**provenance(model), **asked})
     return Section(
         "Guidance",
         "One noise, one prompt a row, guidance scale from left to right: below 0 pushes away from the prompt, "
