@@ -25,17 +25,18 @@ OWN = ("lab.", "experiments.")  # what a `_target_` may name: a config from else
 
 def compose(config_name: str, overrides: Sequence[str]) -> DictConfig:
     """The configuration that the command line asks for; LabError where it asks for what is not there."""
-    GlobalHydra.instance().clear()
-    with advice(config_name), hydra.initialize_config_dir(str(CONF), version_base=None):
-        return hydra.compose(config_name, list(overrides))
+    return _compose(config_name, overrides)
 
 
 def run_folder(config_name: str, overrides: Sequence[str]) -> Path:
     """Where a command with these overrides puts its run: hydra.run.dir."""
+    return Path(_compose(config_name, overrides, return_hydra_config=True).hydra.run.dir)
+
+
+def _compose(config_name: str, overrides: Sequence[str], **how: bool) -> DictConfig:
     GlobalHydra.instance().clear()
     with advice(config_name), hydra.initialize_config_dir(str(CONF), version_base=None):
-        whole = hydra.compose(config_name, list(overrides), return_hydra_config=True)
-        return Path(whole.hydra.run.dir)
+        return hydra.compose(config_name, list(overrides), **how)
 
 
 @contextlib.contextmanager

@@ -174,7 +174,8 @@ def alone_in(run_dir: Path) -> Iterator[None]:
     try:
         yield
     finally:
-        (run_dir / ".lock").unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # Windows keeps it while it is held, and takes it away itself
+            (run_dir / ".lock").unlink()
         lock.release()
         remove_empty(made)
 

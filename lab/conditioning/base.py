@@ -1,5 +1,6 @@
 """The protocol of conditioners, and the empty one."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -50,7 +51,7 @@ class Request:
         return [Path(a).name if isinstance(a, Path) else str(a) for a in asked]
 
 
-class Conditioner(nn.Module):
+class Conditioner(nn.Module, ABC):
     """Turns labels, prompts or images into a `Condition`; owns the null condition and its dropout rate.
 
     dim       width of `Condition.vector`
@@ -67,17 +68,17 @@ class Conditioner(nn.Module):
         """Fit to the training set before training; returns what the run's config must record to be rebuilt."""
         return {}
 
+    @abstractmethod
     def training_inputs(self, batch: Batch) -> Tensor:
         """What `forward` takes, for a batch of the prepared set: (B, ...)."""
-        raise NotImplementedError
 
+    @abstractmethod
     def inputs(self, request: Request) -> Tensor:
         """What `forward` takes, for a person's request; LabError where this kind of run cannot serve it."""
-        raise NotImplementedError
 
+    @abstractmethod
     def forward(self, inputs: Tensor, drop: Tensor | None = None) -> Condition:
         """inputs (B, ...), drop (B,) bool: rows that get the null condition."""
-        raise NotImplementedError
 
     def null(self, inputs: Tensor) -> Condition:
         """The null condition for as many samples as inputs has rows."""

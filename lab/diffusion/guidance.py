@@ -36,7 +36,8 @@ def rescaled(guided: Tensor, conditional: Tensor, phi: Knob) -> Tensor:
 def check_interval(name: str, interval: Sequence[Knob]) -> None:
     """LabError unless these are two noise levels, the lower one first."""
     ends = [torch.as_tensor(end, dtype=torch.float32) for end in interval]
-    if len(ends) != 2 or not bool(((ends[0] >= 0) & (ends[0] <= ends[1]) & (ends[1] <= 1)).all()):
+    lengths = {end.numel() for end in ends} - {1}
+    if len(ends) != 2 or len(lengths) > 1 or not bool(((ends[0] >= 0) & (ends[0] <= ends[1]) & (ends[1] <= 1)).all()):
         raise LabError(f"{name}={list(interval)}: use two levels of noise, from 0 to 1, the lower one first")
 
 

@@ -1,6 +1,7 @@
 """The pieces of the UNet: time embedding, modulated residual block, linear and full attention."""
 
 import math
+from abc import ABC, abstractmethod
 
 import torch
 import torch.nn.functional as F
@@ -87,7 +88,7 @@ class FilterBank(nn.Module):
         return out
 
 
-class _Attention(nn.Module):
+class _Attention(nn.Module, ABC):
     """What both attentions share: norm, heads of q, k, v (B, h, d, N), zero-initialised output, residual."""
 
     def __init__(self, channels: int, head_dim: int) -> None:
@@ -99,8 +100,9 @@ class _Attention(nn.Module):
         self.qkv = nn.Conv2d(channels, 3 * channels, 1, bias=False)
         self.out = zero_(nn.Conv2d(channels, channels, 1))
 
+    @abstractmethod
     def mix(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        raise NotImplementedError
+        """What each place gathers: q, k, v (B, h, d, N) -> (B, h, d, N)."""
 
     def forward(self, x: Tensor) -> Tensor:
         b, c, h, w = x.shape

@@ -1,11 +1,12 @@
 """What the loop trains."""
 
+from abc import ABC, abstractmethod
 from pathlib import Path
 
 from torch import Tensor, nn
 
 
-class Task(nn.Module):
+class Task(nn.Module, ABC):
     """A module whose forward gives the losses of one step's inputs.
 
     Parameters and buffers are what is trained, averaged and saved. Everything random in a step comes from
@@ -15,17 +16,17 @@ class Task(nn.Module):
     name: str = "task"
     divisible: bool = True  # whether the mean over parts of a batch is that over the batch: they may come one by one
 
+    @abstractmethod
     def inputs(self, step: int, rank: int = 0, world: int = 1) -> dict[str, Tensor]:
         """This rank's part of step `step`: keyword arguments for `forward`."""
-        raise NotImplementedError
 
+    @abstractmethod
     def forward(self, **inputs: Tensor) -> dict[str, Tensor]:
         """{"loss": (B,) or (), ...}: the mean of "loss" is minimised, further entries are logged as means."""
-        raise NotImplementedError
 
+    @abstractmethod
     def epoch(self, step: int) -> float:
         """How often each image has been seen after `step` steps, on average."""
-        raise NotImplementedError
 
     def preview(self, folder: Path, step: int) -> dict[str, float]:
         """Look at what has been learned: write pictures into `folder`, return numbers for the log.

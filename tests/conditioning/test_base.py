@@ -53,8 +53,14 @@ def test_a_prompt_is_a_text() -> None:
 class Doubled(Conditioner):
     """The least that a conditioner must be."""
 
-    def __init__(self) -> None:
-        super().__init__(dim=2, dropout=0.25)
+    def __init__(self, dropout: float = 0.25) -> None:
+        super().__init__(dim=2, dropout=dropout)
+
+    def training_inputs(self, batch: Batch) -> Tensor:
+        return batch.labels[:, None].float()
+
+    def inputs(self, request: Request) -> Tensor:
+        return torch.tensor(request.classes)[:, None].float()
 
     def forward(self, inputs: Tensor, drop: Tensor | None = None) -> Condition:
         drop = torch.zeros(len(inputs), dtype=torch.bool) if drop is None else drop
@@ -66,10 +72,17 @@ def test_the_null_has_a_row_for_every_sample() -> None:
     assert null.vector.tolist() == [[-1, -1]] * 3 and null.tokens is None
 
 
+@pytest.mark.parametrize("missing", ["training_inputs", "inputs", "forward"])
+def test_an_incomplete_conditioner_is_refused_when_it_is_built(missing: str) -> None:
+    incomplete = type("Incomplete", (Doubled,), {missing: getattr(Conditioner, missing)})
+    with pytest.raises(TypeError, match=missing):
+        incomplete()
+
+
 @pytest.mark.parametrize("dropout", [-0.1, 1.5, float("nan")])
 def test_dropout_is_a_share(dropout: float) -> None:
     with pytest.raises(LabError, match=r"conditioning.dropout=.*: use a share from 0 to 1"):
-        Conditioner(4, dropout)
+        Doubled(dropout)
 
 
 def test_unconditional_takes_nothing_and_says_so() -> None:

@@ -160,7 +160,10 @@ def test_outside_its_interval_guidance_is_the_conditional_branch() -> None:
     assert not Guidance(0.0).at(level).needs_conditional
 
 
-@pytest.mark.parametrize("interval", [(0.5,), (0.6, 0.5), (-0.1, 1), (0, 1.1), (torch.tensor([0.1, 0.9]), 0.5)])
+@pytest.mark.parametrize(
+    "interval",
+    [(0.5,), (0.6, 0.5), (-0.1, 1), (0, 1.1), (torch.tensor([0.1, 0.9]), 0.5), (torch.zeros(2), torch.ones(3))],
+)
 def test_an_interval_has_two_ends_in_order(interval: tuple[Knob, ...]) -> None:
     with pytest.raises(LabError, match=r"^guidance_interval=.*: use two levels of noise"):
         check_interval("guidance_interval", interval)
