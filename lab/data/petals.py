@@ -29,26 +29,30 @@ class Petals:
         seed: int = 0,
         cache_dir: str = "datasets",
         crop_margin: float = 0.0,
+        rotation: float = 1.0,
     ) -> None:
         """Nothing is painted before `load`. Raises LabError where a size is impossible.
 
         size, held_out_size: images in the two splits. No margin by default, for a crop could cut petals off.
+        rotation: how far flowers are turned at random, 1 any way, 0 all with a petal upwards.
         """
         check_sizes(image_size, crop_margin)
         for name, value in (("size", size), ("held_out_size", held_out_size)):
             if value < 1:
                 raise LabError(f"data.{name}={value}: must be at least 1 image")
+        if not 0 <= rotation <= 1:
+            raise LabError(f"data.rotation={rotation}: use a share of a full turn, from 0 to 1")
         self.image_size = image_size
         self.side = stored_side(image_size, crop_margin)
         self.sizes: dict[str, int] = {"train": size, "held_out": held_out_size}
-        self.seed = seed
+        self.seed, self.rotation = seed, rotation
         self.cache_dir = Path(cache_dir)
 
     def load(self, split: Split) -> ImageSet:
         """The painted split with captions and factors; raises LabError where the cache cannot be written."""
         check_split(split)
         count = self.sizes[split]
-        key = fingerprint("petals", EDITION, split, self.seed, self.side, count)
+        key = fingerprint("petals", EDITION, split, self.seed, self.side, count, self.rotation)
         pixels = cache.load_or_build(
             self.cache_dir / "cache", f"petals-{split}-{key}", self.side, lambda: self._rows(split)
         ).pixels
@@ -69,7 +73,7 @@ class Petals:
             # The last chunk is painted whole as well: even rounding does not depend on the size of the set.
             chunk = range(start, start + CHUNK)
             numbers = torch.stack([self._numbers(split, i) for i in chunk])
-            pictures, _ = paint([_kind(i) for i in chunk], numbers, self.side)
+            pictures, _ = paint([_kind(i) for i in chunk], numbers, self.side, self.rotation)
             yield from pictures[: self.sizes[split] - start].numpy()
 
     def _numbers(self, split: Split, index: int) -> Tensor:

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from lab.data.petals_kinds import Kind
 
-EDITION = 1  # of the drawing: raise it with every change that shows, for it keys caches
+EDITION = 2  # of the drawing: raise it with every change that shows, for it keys caches
 NUMBERS = 64  # random numbers that one flower may use
 
 
@@ -118,14 +118,15 @@ class Pose:
     pixel: Tensor  # (B, 1, 1, 1) width of a pixel
 
 
-def paint(kinds: list[Kind], numbers: Tensor, size: int) -> tuple[Tensor, Tensor]:
+def paint(kinds: list[Kind], numbers: Tensor, size: int, rotation: float = 1.0) -> tuple[Tensor, Tensor]:
     """Pictures (B, size, size, 3) uint8 of the kinds, and how much of each pixel is petal (B, size, size).
 
     All chance is in `numbers`, uniform (B, NUMBERS). Drawn at 2 to 4 times the size and averaged down.
+    rotation: the share of a full turn within which a flower is turned; with 0 its first petal points upwards.
     """
     oversampling = max(2, min(4, 128 // size))
     draws = Draws(numbers)
-    place, light = _place(draws), draws.turn()
+    place, light = _place(draws, rotation), draws.turn()
     behind = _backdrop(kinds, draws, _pose(place, size))
     pose = _pose(place, size * oversampling)
     petals, petal_cover = _petals(kinds, draws, pose, light)
@@ -163,13 +164,13 @@ def _shapes(kinds: list[Kind]) -> dict[str, Tensor]:
     return {name: _column([shape[name] for shape in shapes]) for name in shapes[0]}
 
 
-def _place(draws: Draws) -> Place:
+def _place(draws: Draws, rotation: float) -> Place:
     """Random place, size, rotation and tilt; the flower stays whole inside the picture."""
     size = draws.between(0.38, 0.47)
-    room = (0.49 - size).clamp(min=0)
+    room = 0.48 - size
     x, y = 0.5 + room * draws.between(-1, 1), 0.5 + room * draws.between(-1, 1)
-    tilt, squash, rotation = draws.turn(), draws.between(1, 1.2), draws.turn()
-    return Place(x, y, size, tilt, squash, rotation)
+    tilt, squash, turn = draws.turn(), draws.between(1, 1.2), draws.turn()
+    return Place(x, y, size, tilt, squash, rotation * turn - math.pi / 2)
 
 
 def _pose(place: Place, canvas: int) -> Pose:
@@ -179,7 +180,7 @@ def _pose(place: Place, canvas: int) -> Pose:
     y = (grid.view(1, 1, -1, 1) - place.y) / place.size
     along = (x * place.tilt.cos() + y * place.tilt.sin()) * place.squash
     down = y * place.tilt.cos() - x * place.tilt.sin()
-    angle = torch.atan2(down, along) - place.rotation
+    angle = torch.atan2(down, along) + place.tilt - place.rotation
     return Pose(x, y, torch.hypot(along, down), angle, 1 / (place.size * canvas))
 
 

@@ -26,6 +26,8 @@ def test_seeds_splits_and_images_differ(tmp_path: Path) -> None:
     for other in (load("held_out", 0), load("train", 1)):
         assert (train != other).flatten(1).any(1).all()
     assert (train[:40] != train[40:]).flatten(1).any(1).all()  # two flowers of each kind
+    upright = Petals(32, size=80, rotation=0, cache_dir=str(tmp_path)).load("train")
+    assert (train != upright.pixels).flatten(1).any(1).all()
 
 
 def test_each_image_has_its_class_factors_and_a_true_caption(tmp_path: Path) -> None:
@@ -58,5 +60,8 @@ def test_bad_values_are_refused_by_name(tmp_path: Path) -> None:
     for key in ("image_size", "size", "held_out_size"):
         with pytest.raises(LabError, match=rf"data\.{key}=0"):
             Petals(**{key: 0})
+    for share in (-0.1, 1.1, float("nan")):
+        with pytest.raises(LabError, match=r"data\.rotation="):
+            Petals(rotation=share)
     with pytest.raises(LabError, match="unknown split 'val'"):
         Petals(cache_dir=str(tmp_path)).load("val")
