@@ -12,9 +12,18 @@ from torch import Tensor, nn
 from lab.autoencoders import Identity
 from lab.conditioning import Condition, Conditioner
 from lab.conditioning.base import Request
-from lab.diffusion import SAMPLERS, Guidance, Parameterization, Prediction, SamplerState
+from lab.diffusion import (
+    SAMPLERS,
+    WITH_ETA,
+    Denoiser,
+    Guidance,
+    Parameterization,
+    Prediction,
+    SamplerState,
+    evaluation_times,
+)
 from lab.diffusion.guidance import Knob, check_interval
-from lab.diffusion.samplers import Denoiser
+from lab.diffusion.schedule import SPACINGS
 from lab.errors import LabError
 from lab.networks import UNet
 from lab.render import to_pil
@@ -27,6 +36,7 @@ class SamplingDefaults:
 
     sampler: str = "ddim"
     num_inference_steps: int = 40
+    spacing: str = "trailing"
     guidance_scale: float = 3.0
     guidance_interval: tuple[float, float] = (0.0, 1.0)
     batch_size: int = 64
@@ -37,6 +47,8 @@ class SamplingDefaults:
         check_interval("sampling.guidance_interval", self.guidance_interval)
         if self.sampler not in SAMPLERS:
             raise LabError(f"sampling.sampler={self.sampler}: use one of {', '.join(SAMPLERS)}")
+        if self.spacing not in SPACINGS:
+            raise LabError(f"sampling.spacing={self.spacing}: use one of {', '.join(SPACINGS)}")
         for key in ("num_inference_steps", "batch_size"):
             if getattr(self, key) < 1:
                 raise LabError(f"sampling.{key}={getattr(self, key)}: use at least 1")
@@ -113,21 +125,24 @@ class DiffusionModel(nn.Module):
         num_inference_steps: int | None = None,
         size: tuple[int, int] | None = None,
         eta: float | None = None,
+        spacing: str | None = None,
     ) -> Iterator[SamplerState]:
         """Every state on the way from noise to latents, for condition inputs (B, ...).
 
         numbers: number of each sample, which with `seed` decides its noise; 0..B-1 by default.
-        Raises LabError for a sampler, eta, step count or size that it cannot have.
+        num_inference_steps: evaluations of the network, exactly, whatever the sampler; spacing: of their levels.
+        Raises LabError for a sampler, eta, step count, spacing or size that it cannot have.
         """
         name = sampler or self.sampling.sampler
         if name not in SAMPLERS:
             raise LabError(f"sampler={name}: use one of {', '.join(SAMPLERS)}")
         if eta is not None and not 0 <= eta <= 1:
             raise LabError(f"eta={eta}: use 0 to 1, the share of fresh noise")
+        if eta is not None and name not in WITH_ETA:
+            raise LabError(f"eta={eta}: {name} adds no noise; {', '.join(WITH_ETA)} do")
         schedule = self.parameterization.schedule
-        timesteps = schedule.spaced(
-            self.sampling.num_inference_steps if num_inference_steps is None else num_inference_steps
-        )
+        steps = self.sampling.num_inference_steps if num_inference_steps is None else num_inference_steps
+        timesteps = evaluation_times(name, schedule, steps, spacing or self.sampling.spacing)
         height, width = self._latent_size(size or (self.image_size, self.image_size))
         numbered = range(len(inputs)) if numbers is None else numbers
         shape = (self.autoencoder.latent_channels, height, width)
@@ -167,6 +182,7 @@ class DiffusionModel(nn.Module):
         height: int | None = None,
         width: int | None = None,
         eta: float | None = None,
+        spacing: str | None = None,
         batch_size: int | None = None,
         output: Literal["pil", "tensor"] = "pil",
         callback: Callable[[SamplerState], None] | None = None,
@@ -177,11 +193,15 @@ class DiffusionModel(nn.Module):
         numbers: 0, 1, 2, ... by default; samples with equal numbers share their noise, as a sweep wants.
         guidance_scale: a number, or a tensor with one value a sample.
         guidance_interval: the levels of noise that are guided, 0 to 1, each end a number or one value a sample.
+        num_inference_steps: evaluations of the network, exactly, whatever the sampler; spacing: of their levels,
+        "trailing" or "karras". eta: share of fresh noise, for the samplers that add any.
         Returns PIL images, or with output="tensor" (B, 3, H, W) float32 in [-1, 1] on the CPU.
         Raises LabError when this kind of run cannot serve the request, or for sizes and steps it cannot have.
         """
         if count < 1:
             raise LabError(f"count={count}: use at least 1")
+        if output not in ("pil", "tensor"):
+            raise LabError(f"output={output}: use pil or tensor")
         asked = self.conditioner.inputs(Request(prompts, classes, images))
         inputs = asked.repeat_interleave(count, dim=0)
         defaults = self.sampling
@@ -212,6 +232,7 @@ class DiffusionModel(nn.Module):
                 num_inference_steps,
                 size,
                 eta,
+                spacing,
             )
             for state in states:
                 if callback is not None:

@@ -44,12 +44,12 @@ TYPES: dict[str, Any] = {
     **dict.fromkeys(("num_inference_steps", "height", "width", "batch_size"), int | None),
     **dict.fromkeys(("guidance_scale", "eta"), float | None),
     "guidance_interval": Sequence[float] | None,
-    **dict.fromkeys(("run", "sampler", "device", "out"), str | None),
+    **dict.fromkeys(("run", "sampler", "spacing", "device", "out"), str | None),
     **dict.fromkeys(("count", "seed"), int),
     "weights": Literal["weights", "raw"],
 }
 SETTINGS = (
-    *("num_inference_steps", "guidance_scale", "guidance_interval", "sampler", "eta"),
+    *("num_inference_steps", "guidance_scale", "guidance_interval", "sampler", "spacing", "eta"),
     *("height", "width", "batch_size"),
 )
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from lab.conditioning import Conditioner, Unconditional
-from lab.diffusion import SamplerState
+from lab.diffusion import SAMPLERS, SamplerState
 from lab.errors import LabError
 from lab.model import DiffusionModel
 
@@ -37,7 +37,7 @@ def test_the_same_request_gives_the_same_samples(model: DiffusionModel, sampler:
     differ(first, tensor(model, **{**asked, "seed": 6}))
 
 
-@pytest.mark.parametrize("sampler", ["ddim", "ddpm"])
+@pytest.mark.parametrize("sampler", list(SAMPLERS))
 def test_a_sample_is_the_same_alone_and_in_a_batch(model: DiffusionModel, sampler: str) -> None:
     """With DDPM the noise of every step must be the sample's own, too."""
     together = tensor(model, classes=[0, 1, 2, 0], sampler=sampler, seed=3)
@@ -81,7 +81,8 @@ def test_every_knob_reaches_the_samples(model: DiffusionModel) -> None:
     plain = tensor(model, **asked)
     changes: list[dict[str, Any]] = [
         {"classes": ["daisy", "daisy"]}, {"guidance_scale": 5.0}, {"guidance_scale": 0.0}, {"seed": 1},
-        {"sampler": "ddpm"}, {"num_inference_steps": 9}, {"eta": 1.0}, {"guidance_interval": (0.5, 1)},
+        {"sampler": "ddpm"}, {"num_inference_steps": 9}, {"eta": 1.0}, {"spacing": "karras"},
+        {"guidance_interval": (0.5, 1)},
     ]  # fmt: skip
     for change in changes:
         differ(plain, tensor(model, **{**asked, **change}))
@@ -168,7 +169,13 @@ def test_prompts_come_first_and_one_side_may_be_given(model: DiffusionModel) -> 
 @pytest.mark.parametrize(
     ("asked", "words"),
     [
-        ({"classes": ["rose"], "sampler": "dimm"}, "sampler=dimm: use one of ddim, ddpm"),
+        ({"classes": ["rose"], "sampler": "dimm"}, "sampler=dimm: use one of ddim, ddpm, plms"),
+        (
+            {"classes": ["rose"], "sampler": "heun", "eta": 0.5},
+            "eta=0.5: heun adds no noise; ddim, ddpm, euler_ancestral",
+        ),
+        ({"classes": ["rose"], "spacing": "even"}, "spacing=even: use one of trailing, karras"),
+        ({"classes": ["rose"], "output": "PIL"}, "output=PIL: use pil or tensor"),
         ({"classes": ["rose"], "num_inference_steps": 0}, "steps=0: use 1 to 100"),
         ({"classes": ["rose"], "num_inference_steps": 101}, "steps=101: use 1 to 100"),
         ({"classes": ["rose"], "count": 0}, "count=0: use at least 1"),

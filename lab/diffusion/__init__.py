@@ -1,18 +1,22 @@
 """The mathematics: noise schedules, predictions, guidance and samplers. No config, no files, no training."""
 
-from lab.diffusion.guidance import Guidance, rescaled
+from lab.diffusion.guidance import Guidance, GuidanceTerms, rescaled
 from lab.diffusion.parameterization import Parameterization, Prediction
-from lab.diffusion.samplers import SAMPLERS, SamplerState, ddim, ddpm
+from lab.diffusion.samplers import SAMPLERS, WITH_ETA, evaluation_times
 from lab.diffusion.schedule import NoiseSchedule
+from lab.diffusion.states import Denoiser, SamplerState, StepNoise
 
 __all__ = [
     "SAMPLERS",
+    "WITH_ETA",
+    "Denoiser",
     "Guidance",
+    "GuidanceTerms",
     "NoiseSchedule",
     "Parameterization",
     "Prediction",
     "SamplerState",
-    "ddim",
-    "ddpm",
+    "StepNoise",
+    "evaluation_times",
     "rescaled",
 ]

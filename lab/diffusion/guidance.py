@@ -42,6 +42,17 @@ def check_interval(name: str, interval: Sequence[Knob]) -> None:
 
 
 @dataclass(frozen=True)
+class GuidanceTerms:
+    """What guidance did at one evaluation."""
+
+    conditional: Tensor  # (B, C, H, W) the branches' outputs, in the space the network predicts
+    unconditional: Tensor
+    ratio: Tensor  # (B,) r = std(conditional) / std(guided), over C, H, W
+    gain: Tensor  # (B,) 1 + rescale_phi (r - 1): what the guided output was multiplied by
+    clip_fraction: Tensor  # (B,) share of predicted x0 outside [-1, 1] before it was brought back
+
+
+@dataclass(frozen=True)
 class Guidance:
     """u + scale (c - u), Ho & Salimans 2021: 0 unconditional, 1 conditional, below 0 pushes away.
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from lab.diffusion.guidance import GuidanceTerms
 from lab.diffusion.schedule import NoiseSchedule
 from lab.errors import LabError
 
@@ -18,6 +19,7 @@ class Prediction:
 
     x0: Tensor
     eps: Tensor
+    guidance: GuidanceTerms | None = None
 
 
 class Parameterization:

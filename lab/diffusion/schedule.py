@@ -59,6 +59,18 @@ def _to_zero_terminal_snr(alphas_cumprod: Tensor) -> Tensor:
     return ((root - last) * first / (first - last)) ** 2
 
 
+SPACINGS = ("trailing", "karras")
+NEARLY_NOISE = 1e-3  # alpha
+
+
+def nearly_noise(alpha: float) -> bool:
+    """Whether so little of the picture is left that x / alpha, and with it a solver in sigma / alpha, is no help.
+
+    True for the last time step of a cosine schedule, and for that at zero terminal SNR, where alpha is 0.
+    """
+    return alpha < NEARLY_NOISE
+
+
 class NoiseSchedule:
     """x_t = sqrt(alphas_cumprod[t]) x_0 + sqrt(1 - alphas_cumprod[t]) eps, for t = 0 (cleanest) .. T-1.
 
@@ -107,16 +119,45 @@ class NoiseSchedule:
         alpha, sigma = self.alpha_sigma(t, x0)
         return alpha * x0 + sigma * eps
 
-    def spaced(self, num_inference_steps: int) -> Tensor:
-        """Exactly S time steps, descending from T-1, "trailing" as in Lin et al. 2023, table 2: (S,) int64.
+    def level(self, t: int) -> tuple[float, float]:
+        """(alpha_t, sigma_t) of one time step; t = -1 is the picture itself: (1, 0)."""
+        if t == -1:
+            return 1.0, 0.0
+        alpha_bar = float(self.alphas_cumprod[t])
+        return math.sqrt(alpha_bar), math.sqrt(1 - alpha_bar)
 
-        Raises LabError unless 1 <= S <= T.
-        """
+    def check_steps(self, num_inference_steps: int) -> None:
+        """LabError unless 1 <= num_inference_steps <= T."""
         if not 1 <= num_inference_steps <= self.timesteps:
             raise LabError(f"steps={num_inference_steps}: use 1 to {self.timesteps}, the schedule's time steps")
+
+    def spaced(self, num_inference_steps: int, spacing: str = "trailing") -> Tensor:
+        """Exactly S time steps, descending from T-1: (S,) int64.
+
+        spacing: "trailing", evenly in t (Lin et al. 2023, table 2); "karras", evenly in (sigma/alpha)^(1/7), each
+        rounded to a time step of its own (Karras et al. 2022, eq. 5), which looks closer at low noise.
+        Raises LabError unless 1 <= S <= T, and for another spacing.
+        """
+        self.check_steps(num_inference_steps)
+        if spacing not in SPACINGS:
+            raise LabError(f"spacing={spacing}: use one of {', '.join(SPACINGS)}")
+        if spacing == "karras":
+            return self._karras(num_inference_steps)
         stride = self.timesteps / num_inference_steps
         places = self.timesteps - torch.arange(num_inference_steps, dtype=torch.float64) * stride
         return places.round().long() - 1
+
+    def _karras(self, count: int, rho: float = 7.0) -> Tensor:
+        """Time steps whose sigma/alpha is nearest to Karras et al.'s from 80 down, none twice, the first T-1."""
+        levels = ((1 - self.alphas_cumprod) / self.alphas_cumprod.clamp(min=NEARLY_NOISE**2)).sqrt()
+        ramp = torch.linspace(0, 1, count, dtype=torch.float64)
+        wanted = torch.lerp(levels[-1].clamp(max=80.0) ** (1 / rho), levels[0] ** (1 / rho), ramp) ** rho
+        nearest = (wanted.log()[:, None] - levels.log()).abs().argmin(dim=1)
+        for place in range(count):  # descending, with room for those that follow
+            below = self.timesteps if place == 0 else int(nearest[place - 1])
+            nearest[place] = max(min(int(nearest[place]), below - 1), count - 1 - place)
+        nearest[0] = self.timesteps - 1
+        return nearest
 
     def __repr__(self) -> str:
         settings: dict[str, Any] = {

@@ -9,7 +9,7 @@ from diffusers import DDPMScheduler
 from diffusers.schedulers.scheduling_ddim import rescale_zero_terminal_snr
 
 from lab.diffusion import NoiseSchedule
-from lab.diffusion.schedule import BETAS
+from lab.diffusion.schedule import BETAS, nearly_noise
 from lab.errors import LabError
 
 
@@ -131,6 +131,47 @@ def test_spacing_is_exactly_s_descending_steps_from_the_end(total: int) -> None:
         assert bool((steps.diff() < 0).all())
         gaps = -steps.diff()
         assert count == 1 or int(gaps.max() - gaps.min()) <= 1  # as even as whole numbers allow
+
+
+@pytest.mark.parametrize(("name", "total"), [("cosine", 2), ("cosine", 50), ("cosine", 1000), ("linear", 1000)])
+@pytest.mark.parametrize("zero_terminal", [False, True])
+def test_karras_spacing_is_exactly_s_descending_steps_too(name: str, total: int, zero_terminal: bool) -> None:
+    schedule = NoiseSchedule(name, total, zero_terminal)
+    for count in {1, 2, 3, 7, 20, 333, total - 1, total} & set(range(1, total + 1)):
+        steps = schedule.spaced(count, "karras")
+        assert steps.dtype == torch.int64 and len(steps) == count
+        assert int(steps[0]) == total - 1 and int(steps[-1]) >= 0
+        assert bool((steps.diff() < 0).all())
+
+
+def test_karras_levels_are_even_in_the_seventh_root_of_sigma() -> None:
+    """Karras et al. 2022, eq. 5, from sigma 80 to that of the first time step; time steps are fine enough here."""
+    schedule = NoiseSchedule("cosine", 20_000)
+    levels = schedule.alphas_cumprod[schedule.spaced(10, "karras")]
+    sigmas = ((1 - levels) / levels).sqrt()
+    lowest = float(((1 - schedule.alphas_cumprod[0]) / schedule.alphas_cumprod[0]).sqrt())
+    wanted = [(80 ** (1 / 7) + i / 9 * (lowest ** (1 / 7) - 80 ** (1 / 7))) ** 7 for i in range(10)]
+    assert sigmas[1:].tolist() == pytest.approx(wanted[1:], rel=0.02)  # the first is always the last time step
+
+
+def test_unknown_spacings_name_the_known() -> None:
+    with pytest.raises(LabError, match=r"^spacing=trailin: use one of trailing, karras$"):
+        NoiseSchedule().spaced(5, "trailin")
+
+
+@pytest.mark.parametrize("zero_terminal", [False, True])
+def test_a_level_is_alpha_and_sigma_of_one_time_step(zero_terminal: bool) -> None:
+    schedule = NoiseSchedule("cosine", 100, zero_terminal)
+    for t in (-1, 0, 57, 99):
+        alpha, sigma = schedule.alpha_sigma(torch.tensor([t]), torch.zeros(1, 1, dtype=torch.float64))
+        assert schedule.level(t) == pytest.approx((float(alpha), float(sigma)), abs=1e-15)
+
+
+def test_nearly_noise_is_where_a_picture_is_drowned() -> None:
+    """The last time step of a cosine schedule, none of a linear one."""
+    assert [t for t in range(1000) if nearly_noise(NoiseSchedule("cosine").level(t)[0])] == [999]
+    assert not nearly_noise(NoiseSchedule("linear").level(999)[0])
+    assert nearly_noise(NoiseSchedule("linear", zero_terminal_snr=True).level(999)[0])
 
 
 def test_known_spacings() -> None:
