@@ -35,7 +35,7 @@ FREE = {
     "image_set",  # images may come and go, but not unseen: see `refuse_changes`
     *(f"{part}.{key}" for part in ("training", "clip_training") for key in (*WATCHING, *COMPUTING)),
     *(f"preview.{key}" for key in ("classes", "prompts", "count")),
-    *(f"sampling.{key}" for key in ("sampler", "num_inference_steps", "batch_size")),
+    *(f"sampling.{key}" for key in ("sampler", "num_inference_steps", "spacing", "batch_size")),
     *(f"sampling.{key}" for key in ("guidance_scale", "guidance_interval")),
     *(f"data.{key}" for key in ("root", "cache_dir", "workers", "download")),
 }
