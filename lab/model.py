@@ -1,7 +1,7 @@
 """A diffusion model as people use it: network, conditioner, autoencoder and formulas behind one `sample`."""
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -14,6 +14,7 @@ from lab.conditioning import Condition, Conditioner
 from lab.conditioning.base import Request
 from lab.diffusion import (
     SAMPLERS,
+    THRESHOLDINGS,
     WITH_ETA,
     Denoiser,
     Guidance,
@@ -23,35 +24,12 @@ from lab.diffusion import (
     evaluation_times,
 )
 from lab.diffusion.guidance import Knob, check_interval
-from lab.diffusion.schedule import SPACINGS
+from lab.diffusion.thresholding import clip_fraction
 from lab.errors import LabError
 from lab.networks import UNet
 from lab.render import to_pil
+from lab.sampling import SamplingDefaults
 from lab.seeding import noise
-
-
-@dataclass(frozen=True)
-class SamplingDefaults:
-    """What `sample` does where it is not told; a run keeps the values it was trained to be looked at with."""
-
-    sampler: str = "ddim"
-    num_inference_steps: int = 40
-    spacing: str = "trailing"
-    guidance_scale: float = 3.0
-    guidance_interval: tuple[float, float] = (0.0, 1.0)
-    batch_size: int = 64
-
-    def __post_init__(self) -> None:
-        """LabError for values that cannot be."""
-        object.__setattr__(self, "guidance_interval", tuple(self.guidance_interval))
-        check_interval("sampling.guidance_interval", self.guidance_interval)
-        if self.sampler not in SAMPLERS:
-            raise LabError(f"sampling.sampler={self.sampler}: use one of {', '.join(SAMPLERS)}")
-        if self.spacing not in SPACINGS:
-            raise LabError(f"sampling.spacing={self.spacing}: use one of {', '.join(SPACINGS)}")
-        for key in ("num_inference_steps", "batch_size"):
-            if getattr(self, key) < 1:
-                raise LabError(f"sampling.{key}={getattr(self, key)}: use at least 1")
 
 
 class DiffusionModel(nn.Module):
@@ -82,32 +60,39 @@ class DiffusionModel(nn.Module):
         """Where the network's weights are."""
         return next(self.network.parameters()).device
 
-    def denoiser(self, inputs: Tensor, guidance: Guidance) -> Denoiser:
+    def denoiser(self, inputs: Tensor, guidance: Guidance, thresholding: str = "static") -> Denoiser:
         """(x_t, t) -> Prediction under the condition that `inputs` (B, ...) describe.
 
         Both branches of guidance are one network call, and a step that needs one of them computes one. In pixel
-        space predicted x0 is held in [-1, 1] and eps re-derived from it (Ho et al. 2020's clipping, made consistent
-        for deterministic samplers).
+        space predicted x0 is held in [-1, 1] as `thresholding` says and eps re-derived from it, so that it moves
+        deterministic samplers consistently; latents have no range to be held in.
         """
         conditional, null = self.conditioner(inputs), self.conditioner.null(inputs)
         both = Condition(torch.cat([conditional.vector, null.vector]))
-        last = max(1, self.parameterization.schedule.timesteps - 1)
+        formulas = self.parameterization
+        last = max(1, formulas.schedule.timesteps - 1)
 
-        def output(x: Tensor, t: Tensor) -> Tensor:
+        def guided(x: Tensor, t: Tensor) -> Prediction:
             now = guidance.at(t / last)
             if self.conditioner.dim == 0 or not now.needs_unconditional:
-                return self._network(x, t, conditional)
+                return formulas.predict(self._network(x, t, conditional), x, t)
             if not now.needs_conditional:
-                return self._network(x, t, null)
+                return formulas.predict(self._network(x, t, null), x, t)
             c, u = self._network(torch.cat([x, x]), torch.cat([t, t]), both).chunk(2)
-            return now.combine(c, u)
+            if now.projects:
+                of_x0 = formulas.from_x0(now.mix(formulas.predict(c, x, t).x0, formulas.predict(u, x, t).x0), x, t)
+                mixed = formulas.target(of_x0.x0, of_x0.eps, t)
+            else:
+                mixed = now.mix(c, u)
+            return replace(formulas.predict(now.rescale(mixed, c), x, t), guidance=now.terms(c, u, mixed))
 
         @torch.no_grad()
         def denoise(x: Tensor, t: Tensor) -> Prediction:
-            prediction = self.parameterization.predict(output(x, t), x, t)
-            if self.autoencoder.bounded:
-                prediction = self.parameterization.from_x0(prediction.x0.clamp(-1, 1), x, t)
-            return prediction
+            prediction = guided(x, t)
+            if not self.autoencoder.bounded:
+                return prediction
+            held = formulas.from_x0(THRESHOLDINGS[thresholding](prediction.x0), x, t)
+            return replace(held, guidance=prediction.guidance, clip_fraction=clip_fraction(prediction.x0))
 
         return denoise
 
@@ -126,12 +111,13 @@ class DiffusionModel(nn.Module):
         size: tuple[int, int] | None = None,
         eta: float | None = None,
         spacing: str | None = None,
+        thresholding: str | None = None,
     ) -> Iterator[SamplerState]:
         """Every state on the way from noise to latents, for condition inputs (B, ...).
 
         numbers: number of each sample, which with `seed` decides its noise; 0..B-1 by default.
         num_inference_steps: evaluations of the network, exactly, whatever the sampler; spacing: of their levels.
-        Raises LabError for a sampler, eta, step count, spacing or size that it cannot have.
+        Raises LabError for a sampler, eta, step count, spacing, thresholding or size that it cannot have.
         """
         name = sampler or self.sampling.sampler
         if name not in SAMPLERS:
@@ -153,9 +139,16 @@ class DiffusionModel(nn.Module):
             return noise(shape, seed, numbered, stream=f"step {step}").to(self.device)
 
         self.eval()
-        denoise = self.denoiser(inputs, guidance or Guidance(self.sampling.guidance_scale))
+        denoise = self.denoiser(inputs, guidance or self.sampling.guidance, self._thresholding(thresholding))
         options = {} if eta is None else {"eta": eta}
         return SAMPLERS[name](denoise, x, schedule, timesteps, step_noise, **options)
+
+    def _thresholding(self, asked: str | None) -> str:
+        if asked is not None and asked not in THRESHOLDINGS:
+            raise LabError(f"thresholding={asked}: use one of {', '.join(THRESHOLDINGS)}")
+        if asked not in (None, "none") and not self.autoencoder.bounded:
+            raise LabError(f"thresholding={asked}: latents have no range to be held in; it is for pixels")
+        return asked or self.sampling.thresholding
 
     def _latent_size(self, size: tuple[int, int]) -> tuple[int, int]:
         factor = self.autoencoder.factor
@@ -174,7 +167,9 @@ class DiffusionModel(nn.Module):
         images: Sequence[str | Path | Image.Image] | None = None,
         count: int = 1,
         guidance_scale: Knob | None = None,
+        rescale_phi: Knob | None = None,
         guidance_interval: Sequence[Knob] | None = None,
+        guidance_parallel: Knob | None = None,
         num_inference_steps: int | None = None,
         sampler: str | None = None,
         seed: int = 0,
@@ -183,6 +178,7 @@ class DiffusionModel(nn.Module):
         width: int | None = None,
         eta: float | None = None,
         spacing: str | None = None,
+        thresholding: str | None = None,
         batch_size: int | None = None,
         output: Literal["pil", "tensor"] = "pil",
         callback: Callable[[SamplerState], None] | None = None,
@@ -191,8 +187,10 @@ class DiffusionModel(nn.Module):
 
         Sample i depends on (seed, numbers[i]) and on what is asked for it, not on the others or on `batch_size`.
         numbers: 0, 1, 2, ... by default; samples with equal numbers share their noise, as a sweep wants.
-        guidance_scale: a number, or a tensor with one value a sample.
+        guidance_scale, rescale_phi: a number, or a tensor with one value a sample.
         guidance_interval: the levels of noise that are guided, 0 to 1, each end a number or one value a sample.
+        guidance_parallel: how much of guidance's part parallel to the conditional x0 is kept, likewise.
+        thresholding: how predicted pixels are held in range, "static", "dynamic" or "none".
         num_inference_steps: evaluations of the network, exactly, whatever the sampler; spacing: of their levels,
         "trailing" or "karras". eta: share of fresh noise, for the samplers that add any.
         Returns PIL images, or with output="tensor" (B, 3, H, W) float32 in [-1, 1] on the CPU.
@@ -215,6 +213,8 @@ class DiffusionModel(nn.Module):
             return rows.expand(len(inputs))
 
         scales = each("guidance_scale", defaults.guidance_scale if guidance_scale is None else guidance_scale)
+        phis = each("rescale_phi", defaults.rescale_phi if rescale_phi is None else rescale_phi)
+        kept = each("guidance_parallel", defaults.guidance_parallel if guidance_parallel is None else guidance_parallel)
         low, high = (each("guidance_interval", end) for end in interval)
         numbered = each("numbers", range(len(inputs)) if numbers is None else numbers, torch.int64)
         at_a_time = self.sampling.batch_size if batch_size is None else batch_size
@@ -227,12 +227,13 @@ class DiffusionModel(nn.Module):
                 inputs[chunk],
                 seed,
                 numbered[chunk].tolist(),
-                Guidance(scales[chunk], interval=(low[chunk], high[chunk])),
+                Guidance(scales[chunk], phis[chunk], (low[chunk], high[chunk]), kept[chunk]),
                 sampler,
                 num_inference_steps,
                 size,
                 eta,
                 spacing,
+                thresholding,
             )
             for state in states:
                 if callback is not None:

@@ -5,6 +5,7 @@ import json
 import logging
 import os
 from collections.abc import Iterator
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from lab.errors import LabError
 from lab.folders import absent, remove_empty
 from lab.model import DiffusionModel
 from lab.render.provenance import write_whole
+from lab.sampling import SamplingDefaults
 
 logger = logging.getLogger(__name__)
 
@@ -35,8 +37,7 @@ FREE = {
     "image_set",  # images may come and go, but not unseen: see `refuse_changes`
     *(f"{part}.{key}" for part in ("training", "clip_training") for key in (*WATCHING, *COMPUTING)),
     *(f"preview.{key}" for key in ("classes", "prompts", "count")),
-    *(f"sampling.{key}" for key in ("sampler", "num_inference_steps", "spacing", "batch_size")),
-    *(f"sampling.{key}" for key in ("guidance_scale", "guidance_interval")),
+    *(f"sampling.{field.name}" for field in fields(SamplingDefaults)),
     *(f"data.{key}" for key in ("root", "cache_dir", "workers", "download")),
 }
 # What training fills in from the data and CLIP; it may not change either, once it is there.

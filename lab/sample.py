@@ -42,14 +42,15 @@ TYPES: dict[str, Any] = {
     "classes": Sequence[str | int] | None,
     **dict.fromkeys(("prompts", "images"), Sequence[str] | None),
     **dict.fromkeys(("num_inference_steps", "height", "width", "batch_size"), int | None),
-    **dict.fromkeys(("guidance_scale", "eta"), float | None),
+    **dict.fromkeys(("guidance_scale", "rescale_phi", "guidance_parallel", "eta"), float | None),
     "guidance_interval": Sequence[float] | None,
-    **dict.fromkeys(("run", "sampler", "spacing", "device", "out"), str | None),
+    **dict.fromkeys(("run", "sampler", "spacing", "thresholding", "device", "out"), str | None),
     **dict.fromkeys(("count", "seed"), int),
     "weights": Literal["weights", "raw"],
 }
 SETTINGS = (
-    *("num_inference_steps", "guidance_scale", "guidance_interval", "sampler", "spacing", "eta"),
+    *("num_inference_steps", "guidance_scale", "rescale_phi", "guidance_interval", "guidance_parallel"),
+    *("sampler", "spacing", "eta", "thresholding"),
     *("height", "width", "batch_size"),
 )
 

@@ -16,8 +16,9 @@ import torch
 from lab.autoencoders import Identity
 from lab.conditioning import ClassEmbedding, Conditioner
 from lab.diffusion import NoiseSchedule, Parameterization
-from lab.model import DiffusionModel, SamplingDefaults
+from lab.model import DiffusionModel
 from lab.networks import UNet
+from lab.sampling import SamplingDefaults
 
 CLASSES = ("rose", "daisy", "tulip")
 

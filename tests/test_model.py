@@ -82,7 +82,7 @@ def test_every_knob_reaches_the_samples(model: DiffusionModel) -> None:
     changes: list[dict[str, Any]] = [
         {"classes": ["daisy", "daisy"]}, {"guidance_scale": 5.0}, {"guidance_scale": 0.0}, {"seed": 1},
         {"sampler": "ddpm"}, {"num_inference_steps": 9}, {"eta": 1.0}, {"spacing": "karras"},
-        {"guidance_interval": (0.5, 1)},
+        {"guidance_interval": (0.5, 1)}, {"rescale_phi": 0.7}, {"guidance_parallel": 0.0},
     ]  # fmt: skip
     for change in changes:
         differ(plain, tensor(model, **{**asked, **change}))
@@ -175,6 +175,8 @@ def test_prompts_come_first_and_one_side_may_be_given(model: DiffusionModel) -> 
             "eta=0.5: heun adds no noise; ddim, ddpm, euler_ancestral",
         ),
         ({"classes": ["rose"], "spacing": "even"}, "spacing=even: use one of trailing, karras"),
+        ({"classes": ["rose"], "thresholding": "soft"}, "thresholding=soft: use one of none, static, dynamic"),
+        ({"classes": ["rose"], "rescale_phi": torch.ones(3)}, "rescale_phi has 3 values for 1 samples"),
         ({"classes": ["rose"], "output": "PIL"}, "output=PIL: use pil or tensor"),
         ({"classes": ["rose"], "num_inference_steps": 0}, "steps=0: use 1 to 100"),
         ({"classes": ["rose"], "num_inference_steps": 101}, "steps=101: use 1 to 100"),

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from lab.autoencoders import Identity
 from lab.conditioning import Condition, Unconditional
-from lab.diffusion import Guidance
+from lab.diffusion import THRESHOLDINGS, Guidance
 from lab.errors import LabError
 from lab.model import DiffusionModel
 from lab.seeding import noise
@@ -43,6 +43,64 @@ def test_a_tensor_of_scales_equals_single_runs(tiny_model: Build, prediction_typ
     together = tensor(model, classes=classes, numbers=[5], guidance_scale=torch.tensor(scales))
     for i, scale in enumerate(scales):
         close(together[i : i + 1], tensor(model, classes=["rose"], numbers=[5], guidance_scale=scale))
+
+
+@pytest.mark.parametrize("prediction_type", ["eps", "x0", "v"])
+@pytest.mark.parametrize("knob", ["rescale_phi", "guidance_parallel"])
+def test_every_knob_of_guidance_is_each_samples_own(tiny_model: Build, prediction_type: str, knob: str) -> None:
+    model = tiny_model(prediction_type)
+    values = [-10.0, 0.0, 0.5, 1.0, 10.0]
+    asked: dict[str, Any] = {"numbers": [5], "guidance_scale": 4.0}
+    together = tensor(model, classes=["rose"] * 5, **asked, **{knob: torch.tensor(values)})
+    for i, value in enumerate(values):
+        close(together[i : i + 1], tensor(model, classes=["rose"], **asked, **{knob: value}))
+    differ(together[0], together[2])
+
+
+@pytest.mark.parametrize("prediction_type", ["eps", "x0", "v"])
+def test_projection_is_of_predicted_x0_whatever_the_network_predicts(tiny_model: Build, prediction_type: str) -> None:
+    model = tiny_model(prediction_type, autoencoder=Halved())  # latents, which no clipping touches
+    guidance, inputs = Guidance(3.0, parallel=0.2), torch.tensor([0, 1])
+    for state in model.states(inputs, guidance=guidance):
+        t = torch.full((2,), state.t)
+        assert state.guidance is not None
+        c, u = (
+            model.parameterization.predict(branch, state.x_t, t).x0
+            for branch in (state.guidance.conditional, state.guidance.unconditional)
+        )
+        torch.testing.assert_close(state.x0, guidance.mix(c, u), rtol=1e-3, atol=1e-3)
+
+
+def test_states_tell_what_guidance_did(model: DiffusionModel) -> None:
+    knobs = Guidance(6.0, torch.tensor([0.0, 0.7]), interval=(0.3, 1.0))
+    for state in model.states(torch.tensor([0, 0]), numbers=[4, 4], guidance=knobs):
+        assert state.clip_fraction is not None and state.clip_fraction.shape == (2,)
+        if state.t / 99 < 0.3:
+            assert state.guidance is None  # one branch was evaluated
+            continue
+        assert state.guidance is not None
+        terms = state.guidance
+        plain = Guidance(6.0).combine(terms.conditional, terms.unconditional)
+        torch.testing.assert_close(terms.ratio, terms.conditional.std((1, 2, 3)) / plain.std((1, 2, 3)))
+        torch.testing.assert_close(terms.gain, 1 + torch.tensor([0.0, 0.7]) * (terms.ratio - 1))
+        predicted = model.parameterization.predict(
+            plain * terms.gain.view(-1, 1, 1, 1), state.x_t, torch.full((2,), state.t)
+        ).x0
+        assert state.clip_fraction.tolist() == pytest.approx((predicted.abs() > 1).float().mean((1, 2, 3)).tolist())
+        torch.testing.assert_close(state.x0, predicted.clamp(-1, 1))
+
+
+def test_pixels_are_held_in_range_as_asked(model: DiffusionModel) -> None:
+    asked: dict[str, Any] = {"guidance": Guidance(50.0), "numbers": [0]}
+    static, dynamic, free = (
+        [state.x0 for state in model.states(torch.tensor([0]), thresholding=name, **asked)]
+        for name in ("static", "dynamic", "none")
+    )
+    assert float(torch.stack(static).abs().max()) == float(torch.stack(dynamic).abs().max()) == 1
+    assert float(torch.stack(free).abs().max()) > 1
+    torch.testing.assert_close(static[0], free[0].clamp(-1, 1))
+    torch.testing.assert_close(dynamic[0], THRESHOLDINGS["dynamic"](free[0]))
+    differ(static[-1], dynamic[-1])
 
 
 def calls(model: DiffusionModel) -> list[int]:
@@ -158,5 +216,7 @@ def test_latent_sizes_must_suit_the_autoencoder_too(tiny_model: Build) -> None:
     model = tiny_model(autoencoder=Halved())
     with pytest.raises(LabError, match="size 9x16: the autoencoder takes multiples of 2"):
         model.sample(classes=[0], height=9)
+    with pytest.raises(LabError, match="thresholding=static: latents have no range"):
+        model.sample(classes=[0], thresholding="static")
     with pytest.raises(LabError, match="size"):  # a latent of 9 x 8
         model.sample(classes=[0], height=18)

@@ -5,9 +5,11 @@ from lab.diffusion.parameterization import Parameterization, Prediction
 from lab.diffusion.samplers import SAMPLERS, WITH_ETA, evaluation_times
 from lab.diffusion.schedule import NoiseSchedule
 from lab.diffusion.states import Denoiser, SamplerState, StepNoise
+from lab.diffusion.thresholding import THRESHOLDINGS
 
 __all__ = [
     "SAMPLERS",
+    "THRESHOLDINGS",
     "WITH_ETA",
     "Denoiser",
     "Guidance",

@@ -22,15 +22,27 @@ def per_sample(value: Knob, like: Tensor) -> Tensor:
     return tensor.expand(len(like)).view((-1,) + (1,) * (like.ndim - 1))
 
 
+def std_ratio(conditional: Tensor, guided: Tensor) -> Tensor:
+    """r = std(conditional) / std(guided) over C, H, W of each sample: (B, 1, 1, 1) for (B, C, H, W)."""
+    dims = tuple(range(1, guided.ndim))
+    spread = guided.std(dim=dims, keepdim=True).clamp(min=1e-12)  # an untrained network says 0 everywhere
+    return conditional.std(dim=dims, keepdim=True) / spread
+
+
 def rescaled(guided: Tensor, conditional: Tensor, phi: Knob) -> Tensor:
     """Lin et al. 2023, eq. 14-16: pull the std of `guided` (over C, H, W) towards that of `conditional`.
 
     phi = 0 leaves it, phi = 1 makes the two equal; values outside [0, 1] extrapolate. All (B, C, H, W).
     """
-    dims = tuple(range(1, guided.ndim))
-    spread = guided.std(dim=dims, keepdim=True).clamp(min=1e-12)  # an untrained network says 0 everywhere
-    ratio = conditional.std(dim=dims, keepdim=True) / spread
-    return guided * (1 + per_sample(phi, guided) * (ratio - 1))
+    return guided * (1 + per_sample(phi, guided) * (std_ratio(conditional, guided) - 1))
+
+
+def split(difference: Tensor, direction: Tensor) -> tuple[Tensor, Tensor]:
+    """(parallel, orthogonal): `difference` (B, C, H, W) taken apart along each sample's `direction` (B, C, H, W)."""
+    dims = tuple(range(1, difference.ndim))
+    length = direction.square().sum(dims, keepdim=True).clamp(min=1e-12)
+    parallel = (difference * direction).sum(dims, keepdim=True) / length * direction
+    return parallel, difference - parallel
 
 
 def check_interval(name: str, interval: Sequence[Knob]) -> None:
@@ -43,13 +55,12 @@ def check_interval(name: str, interval: Sequence[Knob]) -> None:
 
 @dataclass(frozen=True)
 class GuidanceTerms:
-    """What guidance did at one evaluation."""
+    """What guidance did at one evaluation: the branches' outputs, in the space the network predicts, and the gain."""
 
-    conditional: Tensor  # (B, C, H, W) the branches' outputs, in the space the network predicts
-    unconditional: Tensor
+    conditional: Tensor  # (B, C, H, W)
+    unconditional: Tensor  # (B, C, H, W)
     ratio: Tensor  # (B,) r = std(conditional) / std(guided), over C, H, W
     gain: Tensor  # (B,) 1 + rescale_phi (r - 1): what the guided output was multiplied by
-    clip_fraction: Tensor  # (B,) share of predicted x0 outside [-1, 1] before it was brought back
 
 
 @dataclass(frozen=True)
@@ -59,20 +70,23 @@ class Guidance:
     scale, rescale_phi   a number or a (B,) tensor; nothing is clipped to a "sensible" range
     interval             noise levels that are guided, from 0 (the first time step) to 1 (the last), each end a number
                          or a (B,) tensor; elsewhere the conditional branch alone (Kynkaanniemi et al. 2024)
+    parallel             how much of the part of c - u that is parallel to c is kept: 1 all, 0 none, which guides
+                         without saturating (Sadat et al. 2024, APG, eq. 7; neither their momentum nor their norm)
     """
 
     scale: Knob = 1.0
     rescale_phi: Knob = 0.0
     interval: tuple[Knob, Knob] = (0.0, 1.0)
+    parallel: Knob = 1.0
 
     def at(self, level: Tensor) -> "Guidance":
         """What holds at the noise levels (B,) in [0, 1] of a step: plain guidance, where they lie in the interval."""
         low, high = (torch.as_tensor(end, device=level.device) for end in self.interval)
         guided = (low <= level) & (level <= high)
         if bool(guided.all()):
-            return Guidance(self.scale, self.rescale_phi)
+            return Guidance(self.scale, self.rescale_phi, parallel=self.parallel)
         scale, phi = (torch.as_tensor(knob, device=level.device) for knob in (self.scale, self.rescale_phi))
-        return Guidance(torch.where(guided, scale, 1.0), torch.where(guided, phi, 0.0))
+        return Guidance(torch.where(guided, scale, 1.0), torch.where(guided, phi, 0.0), parallel=self.parallel)
 
     @property
     def needs_unconditional(self) -> bool:
@@ -81,12 +95,36 @@ class Guidance:
 
     @property
     def needs_conditional(self) -> bool:
-        """False only where every sample has scale 0 and no rescaling asks for the conditional std."""
-        return bool((torch.as_tensor(self.scale) != 0).any() or (torch.as_tensor(self.rescale_phi) != 0).any())
+        """False only where every sample has scale 0, no rescaling asks for the conditional std, nor a projection."""
+        return bool((torch.as_tensor(self.scale) != 0).any() or (torch.as_tensor(self.rescale_phi) != 0).any()) or (
+            self.projects
+        )
 
-    def combine(self, conditional: Tensor, unconditional: Tensor) -> Tensor:
-        """The guided network output (B, C, H, W), in the space the network predicts."""
-        guided = unconditional + per_sample(self.scale, conditional) * (conditional - unconditional)
+    @property
+    def projects(self) -> bool:
+        """Whether any sample's parallel part is weighted, which is for predicted x0 alone."""
+        return bool((torch.as_tensor(self.parallel) != 1).any())
+
+    def mix(self, conditional: Tensor, unconditional: Tensor) -> Tensor:
+        """Both branches (B, C, H, W) as one, not rescaled; predicted x0, where it projects."""
+        scale, difference = per_sample(self.scale, conditional), conditional - unconditional
+        if not self.projects:
+            return unconditional + scale * difference
+        parallel, orthogonal = split(difference, conditional)
+        return conditional + (scale - 1) * (orthogonal + per_sample(self.parallel, conditional) * parallel)
+
+    def rescale(self, guided: Tensor, conditional: Tensor) -> Tensor:
+        """The guided output (B, C, H, W) with the std that rescale_phi asks for."""
         if not bool((torch.as_tensor(self.rescale_phi) != 0).any()):
             return guided
         return rescaled(guided, conditional, self.rescale_phi)
+
+    def combine(self, conditional: Tensor, unconditional: Tensor) -> Tensor:
+        """The guided network output (B, C, H, W), in the space the network predicts."""
+        return self.rescale(self.mix(conditional, unconditional), conditional)
+
+    def terms(self, conditional: Tensor, unconditional: Tensor, mixed: Tensor) -> GuidanceTerms:
+        """For plots: `mixed` is what `mix` made of both, in their space."""
+        ratio = std_ratio(conditional, mixed)
+        gain = 1 + per_sample(self.rescale_phi, ratio) * (ratio - 1)
+        return GuidanceTerms(conditional, unconditional, ratio.flatten(), gain.flatten())

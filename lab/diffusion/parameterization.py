@@ -15,11 +15,12 @@ LOSS_WEIGHTINGS = ("eps", "x0", "v", "min_snr")
 
 @dataclass(frozen=True)
 class Prediction:
-    """Two views of one network output, tied by x_t = alpha x0 + sigma eps. Each (B, C, H, W)."""
+    """Two views of one network output, tied by x_t = alpha x0 + sigma eps, and how guidance came to it."""
 
-    x0: Tensor
-    eps: Tensor
-    guidance: GuidanceTerms | None = None
+    x0: Tensor  # (B, C, H, W)
+    eps: Tensor  # (B, C, H, W)
+    guidance: GuidanceTerms | None = None  # where both branches were evaluated
+    clip_fraction: Tensor | None = None  # (B,) share of x0 outside [-1, 1] before it was brought back; pixels only
 
 
 class Parameterization:

@@ -24,6 +24,7 @@ class SamplerState:
     eps: Tensor  # (B, C, H, W) predicted noise
     x_next: Tensor  # (B, C, H, W) input of the next evaluation; after the last one, the sample
     guidance: GuidanceTerms | None = None  # both branches and what guidance did, where there were two
+    clip_fraction: Tensor | None = None  # (B,) share of x0 outside [-1, 1] before it was brought back; pixels only
 
 
 def evaluate(denoise: Denoiser, x: Tensor, t: int) -> Prediction:
@@ -33,7 +34,9 @@ def evaluate(denoise: Denoiser, x: Tensor, t: int) -> Prediction:
 
 def state(step: int, t: int, x: Tensor, prediction: Prediction, x_next: Tensor) -> SamplerState:
     """The state after one evaluation."""
-    return SamplerState(step, t, x, prediction.x0, prediction.eps, x_next, prediction.guidance)
+    return SamplerState(
+        step, t, x, prediction.x0, prediction.eps, x_next, prediction.guidance, prediction.clip_fraction
+    )
 
 
 def pairs(timesteps: Tensor) -> Iterator[tuple[int, int, int]]:

@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 from lab.diffusion import Guidance, NoiseSchedule, Parameterization, rescaled
-from lab.diffusion.guidance import Knob, check_interval, per_sample
+from lab.diffusion.guidance import Knob, check_interval, per_sample, split
 from lab.errors import LabError
 
 SCALES = [-10.0, -1.0, 0.0, 0.5, 1.0, 3.0, 10.0]
@@ -124,6 +124,50 @@ def test_phi_0_beside_other_phis_leaves_its_sample_even_without_contrast() -> No
     assert torch.equal(out, flat)
 
 
+# -- projection --------------------------------------------------------------------------------------
+
+
+def dot(a: Tensor, b: Tensor) -> Tensor:
+    return (a * b).sum((1, 2, 3))
+
+
+def test_a_difference_splits_into_what_is_along_and_what_is_across() -> None:
+    c, u = branches()
+    along, across = split(c - u, c)
+    torch.testing.assert_close(along + across, c - u)
+    torch.testing.assert_close(dot(across, c), torch.zeros(4, dtype=c.dtype), rtol=0, atol=1e-9)
+    torch.testing.assert_close(dot(along, c).square(), dot(along, along) * dot(c, c))
+
+
+@pytest.mark.parametrize("scale", SCALES)
+def test_the_parallel_part_is_weighted(scale: float) -> None:
+    """Sadat et al. 2024, eq. 7: all of it is plain guidance, none of it moves across c alone."""
+    c, u = branches()
+    plain = Guidance(scale).combine(c, u)
+    along, across = split(c - u, c)
+    for kept in (0.0, 0.3, 2.0):
+        expected = c + (scale - 1) * (across + kept * along)
+        torch.testing.assert_close(Guidance(scale, parallel=kept).mix(c, u), expected)
+    mixed = Guidance(scale, parallel=torch.tensor([1.0, 0.0, 1.0, 0.5])).mix(c, u)
+    torch.testing.assert_close(mixed[[0, 2]], plain[[0, 2]])
+    torch.testing.assert_close(dot(mixed[1:2] - c[1:2], c[1:2]), torch.zeros(1, dtype=c.dtype), rtol=0, atol=1e-8)
+
+
+def test_a_black_conditional_output_has_no_direction() -> None:
+    u = branches()[1]
+    torch.testing.assert_close(Guidance(3.0, parallel=0.0).mix(torch.zeros_like(u), u), -2 * u)
+
+
+def test_terms_are_what_rescaling_did() -> None:
+    c, u = branches()
+    guidance = Guidance(torch.tensor([1.0, 2.0, -3.0, 9.0]), torch.tensor([0.0, 0.5, 1.0, -2.0]))
+    mixed = guidance.mix(c, u)
+    terms = guidance.terms(c, u, mixed)
+    torch.testing.assert_close(terms.ratio, std(c) / std(mixed))
+    torch.testing.assert_close(terms.gain.view(-1, 1, 1, 1) * mixed, guidance.combine(c, u))
+    assert terms.conditional is c and terms.unconditional is u
+
+
 # -- which branches are needed -----------------------------------------------------------------------
 
 
@@ -135,6 +179,7 @@ def test_phi_0_beside_other_phis_leaves_its_sample_even_without_contrast() -> No
         (Guidance(0.0), False, True),
         (Guidance(0.0, 0.5), True, True),  # the conditional std is asked for
         (Guidance(3.0), True, True),
+        (Guidance(0.0, parallel=0.5), True, True),  # its direction is asked for
         (Guidance(torch.tensor([1.0, 1.0])), True, False),
         (Guidance(torch.tensor([0.0, 0.0])), False, True),
         (Guidance(torch.tensor([0.0, 1.0])), True, True),

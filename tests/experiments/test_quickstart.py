@@ -7,8 +7,9 @@ import torch
 
 from experiments import quickstart
 from experiments.quickstart import PROMPTS, prompt_sheet
-from lab.model import DiffusionModel, SamplingDefaults
+from lab.model import DiffusionModel
 from lab.render import read_provenance
+from lab.sampling import SamplingDefaults
 
 
 class Painter:
