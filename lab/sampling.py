@@ -1,6 +1,10 @@
-"""How a run is sampled from where nobody says otherwise."""
+"""How a run is sampled from where nobody says otherwise, and what belongs to which sample."""
 
 from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
 
 from lab.diffusion import SAMPLERS, THRESHOLDINGS, Guidance
 from lab.diffusion.guidance import check_interval
@@ -37,3 +41,29 @@ class SamplingDefaults:
     def guidance(self) -> Guidance:
         """These defaults of guidance as what the denoiser takes."""
         return Guidance(self.guidance_scale, self.rescale_phi, self.guidance_interval, self.guidance_parallel)
+
+
+@dataclass(frozen=True)
+class Rows:
+    """`count` samples of each request, the first request's first, and which of several values each takes."""
+
+    requests: int
+    count: int
+
+    @property
+    def total(self) -> int:
+        """Number of samples."""
+        return self.requests * self.count
+
+    def each(self, name: str, values: Any, dtype: torch.dtype = torch.float32) -> Tensor:
+        """One number, or one a sample, as (total,); LabError for any other length."""
+        given = torch.as_tensor(values, dtype=dtype).flatten()
+        if len(given) not in (1, self.total):
+            raise LabError(f"{name} has {len(given)} values for {self.total} samples: give one, or one each")
+        return given.expand(self.total)
+
+    def of(self, name: str, given: int) -> Tensor:
+        """Which of `given` rows each sample takes (total,): one for all, one a request, or one a sample."""
+        if given not in (1, self.requests, self.total):
+            raise LabError(f"{name} has {given} rows for {self.total} samples: give one, or one each")
+        return torch.arange(self.total) // (self.total // given)

@@ -43,7 +43,7 @@ def test_a_sample_is_the_same_alone_and_in_a_batch(model: DiffusionModel, sample
     together = tensor(model, classes=[0, 1, 2, 0], sampler=sampler, seed=3)
     for i, label in enumerate((0, 1, 2, 0)):
         close(tensor(model, classes=[label], sampler=sampler, seed=3, numbers=[i]), together[i : i + 1])
-        states = list(model.states(torch.tensor([label]), seed=3, numbers=[i], sampler=sampler))
+        states = list(model.states(model.condition(classes=[label]), seed=3, numbers=[i], sampler=sampler))
         close(states[-1].x_next.clamp(-1, 1), together[i : i + 1])
     differ(together[0], together[3])  # the same class, another number
 
@@ -123,7 +123,7 @@ def test_dropout_is_off_even_in_a_model_that_was_training(model: DiffusionModel)
     model.train()
     assert torch.equal(tensor(model, classes=[0]), expected)
     model.train()
-    assert torch.equal(list(model.states(torch.tensor([0])))[-1].x_next.clamp(-1, 1), expected)
+    assert torch.equal(list(model.states(model.condition(classes=[0])))[-1].x_next.clamp(-1, 1), expected)
 
 
 # -- what comes out ----------------------------------------------------------------------------------

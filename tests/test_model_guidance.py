@@ -61,7 +61,7 @@ def test_every_knob_of_guidance_is_each_samples_own(tiny_model: Build, predictio
 def test_projection_is_of_predicted_x0_whatever_the_network_predicts(tiny_model: Build, prediction_type: str) -> None:
     model = tiny_model(prediction_type, autoencoder=Halved())  # latents, which no clipping touches
     guidance, inputs = Guidance(3.0, parallel=0.2), torch.tensor([0, 1])
-    for state in model.states(inputs, guidance=guidance):
+    for state in model.states(model.condition(classes=inputs.tolist()), guidance=guidance):
         t = torch.full((2,), state.t)
         assert state.guidance is not None
         c, u = (
@@ -73,7 +73,7 @@ def test_projection_is_of_predicted_x0_whatever_the_network_predicts(tiny_model:
 
 def test_states_tell_what_guidance_did(model: DiffusionModel) -> None:
     knobs = Guidance(6.0, torch.tensor([0.0, 0.7]), interval=(0.3, 1.0))
-    for state in model.states(torch.tensor([0, 0]), numbers=[4, 4], guidance=knobs):
+    for state in model.states(model.condition(classes=[0, 0]), numbers=[4, 4], guidance=knobs):
         assert state.clip_fraction is not None and state.clip_fraction.shape == (2,)
         if state.t / 99 < 0.3:
             assert state.guidance is None  # one branch was evaluated
@@ -93,7 +93,7 @@ def test_states_tell_what_guidance_did(model: DiffusionModel) -> None:
 def test_pixels_are_held_in_range_as_asked(model: DiffusionModel) -> None:
     asked: dict[str, Any] = {"guidance": Guidance(50.0), "numbers": [0]}
     static, dynamic, free = (
-        [state.x0 for state in model.states(torch.tensor([0]), thresholding=name, **asked)]
+        [state.x0 for state in model.states(model.condition(classes=[0]), thresholding=name, **asked)]
         for name in ("static", "dynamic", "none")
     )
     assert float(torch.stack(static).abs().max()) == float(torch.stack(dynamic).abs().max()) == 1
@@ -130,9 +130,9 @@ def test_scale_0_is_the_null_condition_and_scale_1_the_class(model: DiffusionMod
 def test_guidance_rescaling_reaches_the_states(model: DiffusionModel) -> None:
     inputs = torch.tensor([0, 0])
     knobs = Guidance(6.0, torch.tensor([0.0, 0.7]))
-    both = list(model.states(inputs, numbers=[4, 4], guidance=knobs))[-1].x_next
+    both = list(model.states(model.condition(classes=inputs.tolist()), numbers=[4, 4], guidance=knobs))[-1].x_next
     for row, phi in ((0, 0.0), (1, 0.7)):
-        alone = list(model.states(inputs[:1], numbers=[4], guidance=Guidance(6.0, phi)))[-1].x_next
+        alone = list(model.states(model.condition(classes=[0]), numbers=[4], guidance=Guidance(6.0, phi)))[-1].x_next
         close(both[row : row + 1], alone)
     differ(both[0], both[1])
 
@@ -140,7 +140,7 @@ def test_guidance_rescaling_reaches_the_states(model: DiffusionModel) -> None:
 def test_both_branches_share_one_call_with_the_null_last(model: DiffusionModel) -> None:
     seen: list[Condition] = []
     hook = model.network.register_forward_pre_hook(lambda network, args: seen.append(args[2]))
-    next(iter(model.states(torch.tensor([2, 0]))))
+    next(iter(model.states(model.condition(classes=[2, 0]))))
     hook.remove()
     table = model.conditioner.embedding.weight  # type: ignore[union-attr]
     assert torch.equal(seen[0].vector, table[[2, 0, 3, 3]])  # type: ignore[index]
@@ -159,7 +159,7 @@ def test_an_untrained_network_gives_finite_samples(tiny_model: Build) -> None:
     model = tiny_model()
     for parameter in model.network.head.parameters():
         parameter.data.zero_()
-    states = model.states(torch.tensor([0, 1]), guidance=Guidance(3.0, torch.tensor([0.0, 0.7])))
+    states = model.states(model.condition(classes=[0, 1]), guidance=Guidance(3.0, torch.tensor([0.0, 0.7])))
     assert all(bool(state.x_next.isfinite().all()) for state in states)
 
 
@@ -167,7 +167,7 @@ def test_an_untrained_network_gives_finite_samples(tiny_model: Build) -> None:
 
 
 def test_states_begin_at_the_samples_own_noise_and_end_at_the_sample(model: DiffusionModel) -> None:
-    states = list(model.states(torch.tensor([0, 1]), seed=9, numbers=[3, 7]))
+    states = list(model.states(model.condition(classes=[0, 1]), seed=9, numbers=[3, 7]))
     assert torch.equal(states[0].x_t, noise((3, 8, 8), 9, [3, 7]))
     assert [state.t for state in states] == model.parameterization.schedule.spaced(6).tolist()
     close(states[-1].x_next, states[-1].x0)
@@ -175,11 +175,11 @@ def test_states_begin_at_the_samples_own_noise_and_end_at_the_sample(model: Diff
 
 def test_states_carry_no_graph(model: DiffusionModel) -> None:
     """A video holds all of them: with gradients each would hold its step's activations too."""
-    assert not any(state.x_next.requires_grad for state in model.states(torch.tensor([0])))
+    assert not any(state.x_next.requires_grad for state in model.states(model.condition(classes=[0])))
 
 
 def test_pixels_predicted_on_the_way_are_held_in_range(model: DiffusionModel) -> None:
-    for state in model.states(torch.tensor([0, 1]), guidance=Guidance(50.0)):
+    for state in model.states(model.condition(classes=[0, 1]), guidance=Guidance(50.0)):
         assert float(state.x0.abs().max()) <= 1
         t = torch.full((2,), state.t)
         rebuilt = model.parameterization.schedule.add_noise(state.x0, state.eps, t)
@@ -203,7 +203,7 @@ class Halved(Identity):
 
 def test_latents_are_not_clipped_and_are_decoded(tiny_model: Build) -> None:
     model = tiny_model(autoencoder=Halved())
-    states = list(model.states(torch.tensor([0, 1]), guidance=Guidance(8.0)))
+    states = list(model.states(model.condition(classes=[0, 1]), guidance=Guidance(8.0)))
     assert states[-1].x_next.shape == (2, 12, 8, 8)
     assert max(float(state.x0.abs().max()) for state in states) > 1
     samples = tensor(model, classes=[0, 1], guidance_scale=8.0)

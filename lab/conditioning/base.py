@@ -1,7 +1,7 @@
 """The protocol of conditioners, and the empty one."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,31 @@ class Condition:
 
     vector: Tensor  # (B, D)
     tokens: Tensor | None = None  # (B, L, D), for cross-attention
+
+    def __len__(self) -> int:
+        return len(self.vector)
+
+    def __getitem__(self, rows: Tensor | slice) -> "Condition":
+        return self.map(lambda part: part[rows])
+
+    def map(self, change: Callable[[Tensor], Tensor]) -> "Condition":
+        """The same change of whatever there is."""
+        return Condition(change(self.vector), None if self.tokens is None else change(self.tokens))
+
+    @staticmethod
+    def cat(*conditions: "Condition") -> "Condition":
+        """All rows of all, in turn; all have tokens or none."""
+        return _joined(torch.cat, conditions)
+
+    @staticmethod
+    def where(chosen: Tensor, one: "Condition", other: "Condition") -> "Condition":
+        """Row by row, `one` where `chosen` (B,) says so."""
+        return _joined(lambda p: torch.where(chosen.view(-1, *[1] * (p[0].ndim - 1)), p[0], p[1]), (one, other))
+
+
+def _joined(join: Callable[[list[Tensor]], Tensor], conditions: Sequence[Condition]) -> Condition:
+    tokens = [condition.tokens for condition in conditions if condition.tokens is not None]
+    return Condition(join([c.vector for c in conditions]), join(tokens) if tokens else None)
 
 
 @dataclass(frozen=True)
@@ -80,11 +105,9 @@ class Conditioner(nn.Module, ABC):
     def forward(self, inputs: Tensor, drop: Tensor | None = None) -> Condition:
         """inputs (B, ...), drop (B,) bool: rows that get the null condition."""
 
-    def null(self, inputs: Tensor) -> Condition:
-        """The null condition for as many samples as inputs has rows."""
-        everything = torch.ones(len(inputs), dtype=torch.bool, device=inputs.device)
-        condition: Condition = self(inputs, everything)
-        return condition
+    @abstractmethod
+    def null(self, count: int) -> Condition:
+        """The null condition, for that many samples."""
 
 
 class Unconditional(Conditioner):
@@ -103,3 +126,6 @@ class Unconditional(Conditioner):
 
     def forward(self, inputs: Tensor, drop: Tensor | None = None) -> Condition:
         return Condition(inputs)
+
+    def null(self, count: int) -> Condition:
+        return Condition(torch.zeros(count, 0))

@@ -76,3 +76,6 @@ class ClassEmbedding(Conditioner):
         if drop is not None:
             inputs = torch.where(drop, len(self.class_names), inputs)
         return Condition(self.embedding(inputs))
+
+    def null(self, count: int) -> Condition:
+        return Condition(self.embedding.weight[-1].expand(count, -1))

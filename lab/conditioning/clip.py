@@ -133,3 +133,6 @@ class ClipVector(Conditioner):
         if drop is not None:
             vector = torch.where(drop[:, None], self.null_vector.to(vector), vector)
         return Condition(vector)
+
+    def null(self, count: int) -> Condition:
+        return Condition(self.null_vector.expand(count, -1))

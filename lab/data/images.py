@@ -77,9 +77,9 @@ def _scale(values: np.ndarray, white: int) -> np.ndarray:
     return np.rint(values.astype(np.float64) * (255 / white)).astype(np.uint8)
 
 
-def square(path: str | Path, side: int) -> np.ndarray:
-    """The central square of a picture, resized to (side, side, 3) uint8 by Lanczos."""
-    image = open_image(path, min_side=side)
+def square(picture: str | Path | Image.Image, side: int) -> np.ndarray:
+    """The central square of a file or a picture, resized to (side, side, 3) uint8 by Lanczos."""
+    image = _to_rgb(picture) if isinstance(picture, Image.Image) else open_image(picture, min_side=side)
     short = min(image.size)
     left, top = (image.width - short) / 2, (image.height - short) / 2
     box = (left, top, left + short, top + short)

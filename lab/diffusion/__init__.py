@@ -1,6 +1,7 @@
 """The mathematics: noise schedules, predictions, guidance and samplers. No config, no files, no training."""
 
 from lab.diffusion.guidance import Guidance, GuidanceTerms, rescaled
+from lab.diffusion.interpolation import lerp, slerp
 from lab.diffusion.parameterization import Parameterization, Prediction
 from lab.diffusion.samplers import SAMPLERS, WITH_ETA, evaluation_times
 from lab.diffusion.schedule import NoiseSchedule
@@ -20,5 +21,7 @@ __all__ = [
     "SamplerState",
     "StepNoise",
     "evaluation_times",
+    "lerp",
     "rescaled",
+    "slerp",
 ]

@@ -50,6 +50,23 @@ def test_a_prompt_is_a_text() -> None:
     assert message(prompts=["a rose", 3]).startswith("prompts=[3]: a prompt is a text")
 
 
+def condition(rows: int, tokens: bool, value: float = 0.0) -> Condition:
+    return Condition(torch.full((rows, 3), value), torch.full((rows, 5, 2), value) if tokens else None)
+
+
+@pytest.mark.parametrize("tokens", [False, True])
+def test_conditions_are_taken_and_put_together_row_by_row(tokens: bool) -> None:
+    one, other = condition(4, tokens, 1.0), condition(4, tokens, 2.0)
+    assert len(one) == 4 and len(one[torch.tensor([0, 2])]) == len(one[:2]) == 2
+    assert Condition.cat(one, other[:1]).vector[:, 0].tolist() == [1, 1, 1, 1, 2]
+    mixed = Condition.where(torch.tensor([True, False, True, False]), one, other)
+    assert mixed.vector[:, 0].tolist() == [1, 2, 1, 2]
+    for whole in (mixed, Condition.cat(one, other), one[:2], one.map(torch.neg)):
+        assert (whole.tokens is not None) == tokens
+    if tokens:
+        assert mixed.tokens is not None and mixed.tokens[:, 0, 0].tolist() == [1, 2, 1, 2]
+
+
 class Doubled(Conditioner):
     """The least that a conditioner must be."""
 
@@ -66,13 +83,11 @@ class Doubled(Conditioner):
         drop = torch.zeros(len(inputs), dtype=torch.bool) if drop is None else drop
         return Condition(torch.where(drop[:, None], torch.full_like(inputs, -1), 2 * inputs))
 
-
-def test_the_null_has_a_row_for_every_sample() -> None:
-    null = Doubled().null(torch.ones(3, 2))
-    assert null.vector.tolist() == [[-1, -1]] * 3 and null.tokens is None
+    def null(self, count: int) -> Condition:
+        return Condition(-torch.ones(count, 2))
 
 
-@pytest.mark.parametrize("missing", ["training_inputs", "inputs", "forward"])
+@pytest.mark.parametrize("missing", ["training_inputs", "inputs", "forward", "null"])
 def test_an_incomplete_conditioner_is_refused_when_it_is_built(missing: str) -> None:
     incomplete = type("Incomplete", (Doubled,), {missing: getattr(Conditioner, missing)})
     with pytest.raises(TypeError, match=missing):
@@ -90,7 +105,7 @@ def test_unconditional_takes_nothing_and_says_so() -> None:
     assert (conditioner.dim, conditioner.dropout, list(conditioner.parameters())) == (0, 0.0, [])
     inputs = conditioner.inputs(Request())
     assert inputs.shape == (1, 0)
-    assert conditioner(inputs).vector.shape == conditioner.null(inputs).vector.shape == (1, 0)
+    assert conditioner(inputs).vector.shape == conditioner.null(1).vector.shape == (1, 0)
     batch = Batch(torch.zeros(5, 3, 2, 2), torch.full((5,), -1), torch.arange(5))
     assert conditioner.training_inputs(batch).shape == (5, 0)
     for request in (Request(prompts=["a rose"]), Request(classes=[0]), Request(images=["a.png"])):

@@ -120,7 +120,7 @@ def test_dropped_rows_become_the_learned_null(prepared: ClipVector) -> None:
     vector = prepared(inputs, torch.tensor([False, True, False])).vector
     assert torch.equal(vector[1], prepared.null_vector)
     assert torch.equal(vector[[0, 2]], prepared(inputs).vector[[0, 2]])
-    assert torch.equal(prepared.null(inputs).vector, prepared.null_vector.expand(3, DIM))
+    assert torch.equal(prepared.null(3).vector, prepared.null_vector.expand(3, DIM))
     vector[1].sum().backward()
     assert prepared.null_vector.grad is not None and bool((prepared.null_vector.grad == 1).all())
 
@@ -203,7 +203,7 @@ def test_clip_is_loaded_once_and_only_when_a_request_needs_it(monkeypatch: pytes
 
     monkeypatch.setattr(clip_module, "load_clip", load)
     conditioner = ClipVector("ViT-B-32", "some_tag", dim=DIM)
-    conditioner.null(torch.zeros(2, DIM))
+    conditioner.null(2)
     assert loaded == []
     conditioner.inputs(Request(prompts=["a rose"]))
     conditioner.inputs(Request(prompts=["a daisy"]))
