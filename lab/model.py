@@ -8,6 +8,7 @@ from typing import Any, Literal
 import torch
 from PIL import Image
 from torch import Tensor, nn
+from tqdm.auto import tqdm
 
 from lab.autoencoders import Identity
 from lab.conditioning import Condition, Conditioner
@@ -200,6 +201,7 @@ class DiffusionModel(nn.Module):
         start_step: int = 0,
         known: Known | None = None,
         callback: Callable[[SamplerState], None] | None = None,
+        progress: bool = True,
     ) -> list[Image.Image] | Tensor:
         """`count` samples for each prompt, class (name or number) or image; the first prompt's samples come first.
 
@@ -216,6 +218,7 @@ class DiffusionModel(nn.Module):
         latents: what to start from instead of noise, at the level of evaluation start_step (see `lab.editing`).
         known: pixels that are given, for inpainting (see `lab.editing`). Each of the last four has one row for all
         samples, one a request, or one a sample.
+        callback: called with every state. progress: a bar, where there is a terminal or a notebook to show it.
         Returns PIL images, or with output="tensor" (B, 3, H, W) float32 in [-1, 1] on the CPU.
         Raises LabError when this kind of run cannot serve the request, or for sizes and steps it cannot have.
         """
@@ -248,7 +251,10 @@ class DiffusionModel(nn.Module):
             raise LabError(f"batch_size={at_a_time}: use at least 1")
         size = (self.image_size if height is None else height, self.image_size if width is None else width)
         decoded = []
-        for chunk in torch.arange(rows.total).split(at_a_time):
+        chunks = torch.arange(rows.total).split(at_a_time)
+        evaluations = len(chunks) * (len(self.times(num_inference_steps, sampler, spacing)) - start_step)
+        bar = tqdm(total=evaluations, desc="sampling", leave=False, disable=None if progress else True)
+        for chunk in chunks:
             states = self.states(
                 conditions[chunk],
                 seed=seed,
@@ -267,8 +273,10 @@ class DiffusionModel(nn.Module):
                 known=None if givens is None else givens[chunk].to(self.device),
             )
             for state in states:
+                bar.update()
                 if callback is not None:
                     callback(state)
             decoded.append(self.autoencoder.decode(state.x_next).clamp(-1, 1).cpu())
+        bar.close()
         samples = torch.cat(decoded)
         return samples if output == "tensor" else to_pil(samples)

@@ -1,0 +1,171 @@
+"""Which sampler for how many steps? python -m experiments.sampler_comparison run=results/class_cond measures it.
+
+Every deterministic sampler follows the same equation from the same noise, so that with steps enough all arrive at one
+picture. How far each is from it after how many evaluations of the network is the price of its steps.
+"""
+
+import csv
+import io
+import logging
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import matplotlib.style
+import torch
+from matplotlib.figure import Figure
+from omegaconf import DictConfig, OmegaConf
+from PIL import Image
+from torch import Tensor
+
+import lab
+from lab.cli import entry_point
+from lab.config import check_types
+from lab.diffusion import SAMPLERS
+from lab.model import DiffusionModel
+from lab.render import Section, figure_image, grid, page, save_image, style
+from lab.render.provenance import write_whole
+from lab.runs import read_config
+
+logger = logging.getLogger(__name__)
+STOCHASTIC = ("ddpm", "euler_ancestral")  # their noise makes another picture at each number of steps
+CLOSE = 0.05  # root mean square over pixels in [-1, 1]: below it differences are hard to see
+TYPES: dict[str, Any] = {
+    **dict.fromkeys(("samplers",), Sequence[str]),
+    "steps": Sequence[int],
+    "classes": Sequence[str | int] | None,
+    **dict.fromkeys(("run", "spacing", "device", "out"), str | None),
+    "guidance_scale": float | None,
+    "seed": int,
+}
+
+
+@dataclass(frozen=True)
+class Row:
+    """One sampler after some evaluations, over all pictures."""
+
+    sampler: str
+    steps: int
+    distance: float  # root mean square difference from the reference, pixels in [-1, 1]
+    seconds_an_image: float
+
+
+def check(cfg: DictConfig) -> None:
+    """LabError for a run that is none, and for samplers that cannot be compared."""
+    check_types(cfg, TYPES)
+    if cfg.run is None:
+        raise lab.LabError("run=...: name a folder that python -m lab.train wrote, e.g. run=results/class_cond")
+    read_config(cfg.run)
+    for name in (*cfg.samplers, cfg.reference.sampler):
+        if name not in SAMPLERS or name in STOCHASTIC:
+            usable = ", ".join(sampler for sampler in SAMPLERS if sampler not in STOCHASTIC)
+            raise lab.LabError(f"samplers={name}: use some of {usable}")
+    if not cfg.samplers or not cfg.steps or min(cfg.steps) < 1:
+        raise lab.LabError(f"samplers={list(cfg.samplers)} steps={list(cfg.steps)}: name some, steps at least 1")
+
+
+def spread(model: DiffusionModel, count: int = 8) -> list[int] | None:
+    """Numbers of `count` of the run's classes, evenly spread; None where it has none."""
+    names: Sequence[str] = getattr(model.conditioner, "class_names", ())
+    count = min(count, len(names))
+    return [round(i * (len(names) - 1) / max(1, count - 1)) for i in range(count)] or None
+
+
+def timed(model: DiffusionModel, **settings: Any) -> tuple[Tensor, float]:
+    """Samples (B, 3, H, W), and seconds an image."""
+    started = time.perf_counter()
+    samples = model.sample(**settings, output="tensor")
+    assert isinstance(samples, Tensor)
+    return samples, (time.perf_counter() - started) / len(samples)
+
+
+def compare(model: DiffusionModel, cfg: DictConfig, asked: dict[str, Any]) -> tuple[list[Row], list[Tensor]]:
+    """All rows, and of each row the first picture; the last of these is the reference's."""
+    truth, _ = timed(model, **asked, **OmegaConf.to_container(cfg.reference))  # type: ignore[arg-type]
+    rows, pictures = [], []
+    for name in cfg.samplers:
+        for steps in cfg.steps:
+            samples, seconds = timed(model, **asked, sampler=name, num_inference_steps=steps)
+            rows.append(Row(name, steps, float((samples - truth).square().mean().sqrt()), seconds))
+            pictures.append(samples[:1])
+            logger.info("%s, %d: distance %.4f, %.3f s an image", *asdict(rows[-1]).values())
+    return rows, [*pictures, truth[:1]]
+
+
+def plot(rows: list[Row]) -> Image.Image:
+    """Distance over evaluations, both logarithmic."""
+    with matplotlib.style.context(style(), after_reset=True):
+        figure = Figure()
+        axes = figure.subplots()
+        for name in dict.fromkeys(row.sampler for row in rows):
+            own = [row for row in rows if row.sampler == name]
+            axes.plot([row.steps for row in own], [row.distance for row in own], marker="o", markersize=3, label=name)
+        axes.axhline(CLOSE, color="#8a8a8a", linewidth=0.8, linestyle="--")
+        axes.set(xscale="log", yscale="log", xlabel="evaluations of the network", ylabel="distance (RMS, pixels in ±1)")
+        ticks = sorted({row.steps for row in rows})
+        axes.set_xticks(ticks, [str(tick) for tick in ticks])
+        axes.minorticks_off()
+        axes.legend(loc="lower left")
+        axes.set_title("Distance from the reference picture")
+        return figure_image(figure)
+
+
+def conclusion(rows: list[Row]) -> str:
+    """Who comes close first, and after how many evaluations."""
+    reached: dict[str, int] = {}
+    for row in sorted(rows, key=lambda row: row.steps):
+        if row.distance < CLOSE:
+            reached.setdefault(row.sampler, row.steps)
+    if not reached:
+        return f"No sampler came within {CLOSE:g} of the reference."
+    told = ", ".join(f"{name} after {steps}" for name, steps in reached.items())
+    return f"Within {CLOSE:g} of the reference, where differences are hard to see: {told} evaluations."
+
+
+def table(rows: list[Row]) -> str:
+    """The rows as CSV."""
+    lines = io.StringIO()
+    writer = csv.DictWriter(lines, list(asdict(rows[0])))
+    writer.writeheader()
+    writer.writerows(asdict(row) for row in rows)
+    return lines.getvalue()
+
+
+@entry_point("sampler_comparison", check)
+def main(cfg: DictConfig) -> None:
+    """Measure, and write a table, a plot, a grid and a page."""
+    model = lab.load(cfg.run, cfg.device)
+    asked: dict[str, Any] = {"seed": cfg.seed, "guidance_scale": cfg.guidance_scale, "spacing": cfg.spacing}
+    asked["classes"] = list(cfg.classes) if cfg.classes is not None else spread(model)
+    asked["count"] = 1 if asked["classes"] else 8
+    rows, pictures = compare(model, cfg, asked)
+    folder = Path(cfg.out) if cfg.out is not None else Path(cfg.run) / "sampler_comparison"
+    facts = {**model.provenance, **vars(model.sampling), **{k: v for k, v in asked.items() if v is not None}}
+    facts["reference"] = OmegaConf.to_container(cfg.reference)
+    columns = [str(steps) for steps in cfg.steps]
+    sheet = grid(torch.cat(pictures[:-1]), row_labels=list(cfg.samplers), column_labels=columns, cell=96)
+    write_whole(folder / "distances.csv", lambda staged: staged.write_text(table(rows)))
+    save_image(sheet, folder / "grid.png", facts)
+    save_image(plot(rows), folder / "distances.png", facts)
+    sections = [
+        Section(
+            "Distance",
+            f"{conclusion(rows)} The reference is {cfg.reference.sampler} with {cfg.reference.num_inference_steps}.",
+            images=[(folder / "distances.png", "distance from the reference; below the dashed line it is hard to see")],
+            table=[asdict(row) for row in rows],
+            command=f"python -m experiments.sampler_comparison run={cfg.run}",
+        ),
+        Section(
+            "One picture",
+            "One noise and one class: evaluations of the network from left to right.",
+            images=[(folder / "grid.png", "each sampler's picture"), (grid(pictures[-1], cell=96), "the reference")],
+        ),
+    ]
+    page(folder / "index.html", "Which sampler for how many steps?", sections)
+    logger.info("%s\nopen %s", conclusion(rows), folder / "index.html")
+
+
+if __name__ == "__main__":
+    main()
