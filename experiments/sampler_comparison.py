@@ -4,8 +4,6 @@ Every deterministic sampler follows the same equation from the same noise, so th
 picture. How far each is from it after how many evaluations of the network is the price of its steps.
 """
 
-import csv
-import io
 import logging
 import time
 from collections.abc import Sequence
@@ -13,21 +11,20 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import matplotlib.style
 import torch
-from matplotlib.figure import Figure
 from omegaconf import DictConfig, OmegaConf
 from PIL import Image
 from torch import Tensor
 
 import lab
+from experiments.common import log_log, spread, to_csv
 from lab.cli import entry_point
 from lab.config import check_types
 from lab.diffusion import SAMPLERS
 from lab.model import DiffusionModel
-from lab.render import Section, figure_image, grid, page, save_image, style
+from lab.render import Section, grid, page, save_image
 from lab.render.provenance import write_whole
-from lab.runs import read_config
+from lab.runs import check_run
 
 logger = logging.getLogger(__name__)
 STOCHASTIC = ("ddpm", "euler_ancestral")  # their noise makes another picture at each number of steps
@@ -55,22 +52,13 @@ class Row:
 def check(cfg: DictConfig) -> None:
     """LabError for a run that is none, and for samplers that cannot be compared."""
     check_types(cfg, TYPES)
-    if cfg.run is None:
-        raise lab.LabError("run=...: name a folder that python -m lab.train wrote, e.g. run=results/class_cond")
-    read_config(cfg.run)
+    check_run(cfg.run)
     for name in (*cfg.samplers, cfg.reference.sampler):
         if name not in SAMPLERS or name in STOCHASTIC:
             usable = ", ".join(sampler for sampler in SAMPLERS if sampler not in STOCHASTIC)
             raise lab.LabError(f"samplers={name}: use some of {usable}")
     if not cfg.samplers or not cfg.steps or min(cfg.steps) < 1:
         raise lab.LabError(f"samplers={list(cfg.samplers)} steps={list(cfg.steps)}: name some, steps at least 1")
-
-
-def spread(model: DiffusionModel, count: int = 8) -> list[int] | None:
-    """Numbers of `count` of the run's classes, evenly spread; None where it has none."""
-    names: Sequence[str] = getattr(model.conditioner, "class_names", ())
-    count = min(count, len(names))
-    return [round(i * (len(names) - 1) / max(1, count - 1)) for i in range(count)] or None
 
 
 def timed(model: DiffusionModel, **settings: Any) -> tuple[Tensor, float]:
@@ -95,21 +83,13 @@ def compare(model: DiffusionModel, cfg: DictConfig, asked: dict[str, Any]) -> tu
 
 
 def plot(rows: list[Row]) -> Image.Image:
-    """Distance over evaluations, both logarithmic."""
-    with matplotlib.style.context(style(), after_reset=True):
-        figure = Figure()
-        axes = figure.subplots()
-        for name in dict.fromkeys(row.sampler for row in rows):
-            own = [row for row in rows if row.sampler == name]
-            axes.plot([row.steps for row in own], [row.distance for row in own], marker="o", markersize=3, label=name)
-        axes.axhline(CLOSE, color="#8a8a8a", linewidth=0.8, linestyle="--")
-        axes.set(xscale="log", yscale="log", xlabel="evaluations of the network", ylabel="distance (RMS, pixels in ±1)")
-        ticks = sorted({row.steps for row in rows})
-        axes.set_xticks(ticks, [str(tick) for tick in ticks])
-        axes.minorticks_off()
-        axes.legend(loc="lower left")
-        axes.set_title("Distance from the reference picture")
-        return figure_image(figure)
+    """Distance over evaluations."""
+    lines = {
+        name: [(row.steps, row.distance) for row in rows if row.sampler == name]
+        for name in dict.fromkeys(row.sampler for row in rows)
+    }
+    labels = ("Distance from the reference picture", "evaluations of the network", "distance (RMS, pixels in ±1)")
+    return log_log(lines, *labels, level=CLOSE)
 
 
 def conclusion(rows: list[Row]) -> str:
@@ -122,15 +102,6 @@ def conclusion(rows: list[Row]) -> str:
         return f"No sampler came within {CLOSE:g} of the reference."
     told = ", ".join(f"{name} after {steps}" for name, steps in reached.items())
     return f"Within {CLOSE:g} of the reference, where differences are hard to see: {told} evaluations."
-
-
-def table(rows: list[Row]) -> str:
-    """The rows as CSV."""
-    lines = io.StringIO()
-    writer = csv.DictWriter(lines, list(asdict(rows[0])))
-    writer.writeheader()
-    writer.writerows(asdict(row) for row in rows)
-    return lines.getvalue()
 
 
 @entry_point("sampler_comparison", check)
@@ -146,7 +117,7 @@ def main(cfg: DictConfig) -> None:
     facts["reference"] = OmegaConf.to_container(cfg.reference)
     columns = [str(steps) for steps in cfg.steps]
     sheet = grid(torch.cat(pictures[:-1]), row_labels=list(cfg.samplers), column_labels=columns, cell=96)
-    write_whole(folder / "distances.csv", lambda staged: staged.write_text(table(rows)))
+    write_whole(folder / "distances.csv", lambda staged: staged.write_text(to_csv(rows)))
     save_image(sheet, folder / "grid.png", facts)
     save_image(plot(rows), folder / "distances.png", facts)
     sections = [

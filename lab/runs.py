@@ -63,6 +63,13 @@ def build_model(cfg: DictConfig, empty: bool = False) -> DiffusionModel:
     )
 
 
+def check_run(run: str | None) -> None:
+    """LabError unless `run` is given, and is a run."""
+    if run is None:
+        raise LabError("run=...: name a folder that python -m lab.train wrote, e.g. run=results/class_cond")
+    read_config(run)
+
+
 def read_config(run: str | Path) -> DictConfig:
     """The resolved config of a run; LabError where the folder is no run."""
     path = Path(run) / CONFIG

@@ -13,7 +13,7 @@ import lab
 from lab.cli import entry_point
 from lab.config import check_types
 from lab.render import grid, save_image
-from lab.runs import read_config
+from lab.runs import check_run
 
 logger = logging.getLogger(__name__)
 
@@ -55,15 +55,13 @@ SETTINGS = (
 )
 
 
-def check_run(cfg: DictConfig) -> None:
+def check(cfg: DictConfig) -> None:
     """LabError for values of the wrong type, and unless `run` is given and is a run."""
     check_types(cfg, TYPES)
-    if cfg.run is None:
-        raise lab.LabError("run=...: name a folder that python -m lab.train wrote, e.g. run=results/class_cond")
-    read_config(cfg.run)
+    check_run(cfg.run)
 
 
-@entry_point("sample", check_run)
+@entry_point("sample", check)
 def main(cfg: DictConfig) -> None:
     """Sample what the configuration asks for, and write it."""
     model = lab.load(cfg.run, cfg.device, cfg.weights)

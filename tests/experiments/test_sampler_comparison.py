@@ -9,7 +9,8 @@ import torch
 from omegaconf import OmegaConf
 
 from experiments import sampler_comparison
-from experiments.sampler_comparison import Row, compare, conclusion, plot, spread, table
+from experiments.common import spread, to_csv
+from experiments.sampler_comparison import Row, compare, conclusion, plot
 from lab.model import DiffusionModel
 from lab.render import read_provenance
 
@@ -28,7 +29,7 @@ def test_the_conclusion_names_who_is_close_first() -> None:
 
 def test_the_table_and_the_plot_hold_every_row() -> None:
     some = rows({"ddim": [0.5, 0.2], "heun": [0.3, 0.1]})
-    assert table(some).splitlines()[1:] == ["ddim,10,0.5,0.1", "ddim,20,0.2,0.1", "heun,10,0.3,0.1", "heun,20,0.1,0.1"]
+    assert to_csv(some).splitlines()[1:] == ["ddim,10,0.5,0.1", "ddim,20,0.2,0.1", "heun,10,0.3,0.1", "heun,20,0.1,0.1"]
     assert plot(some).size[0] > 400
 
 

@@ -1,0 +1,50 @@
+"""What the experiments share: classes to show, a table and a plot to read."""
+
+import csv
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+import matplotlib.style
+from matplotlib.figure import Figure
+from PIL import Image
+
+from lab.model import DiffusionModel
+from lab.render import figure_image, style
+
+
+def spread(model: DiffusionModel, count: int = 8) -> list[int] | None:
+    """Numbers of `count` of the run's classes, evenly spread; None where it has none."""
+    names: Sequence[str] = getattr(model.conditioner, "class_names", ())
+    count = min(count, len(names))
+    return [round(i * (len(names) - 1) / max(1, count - 1)) for i in range(count)] or None
+
+
+def to_csv(rows: Sequence[Any]) -> str:
+    """Dataclasses of one kind as CSV, with a header."""
+    lines = io.StringIO()
+    writer = csv.DictWriter(lines, list(asdict(rows[0])))
+    writer.writeheader()
+    writer.writerows(asdict(row) for row in rows)
+    return lines.getvalue()
+
+
+def log_log(
+    lines: Mapping[str, Sequence[tuple[float, float]]], title: str, x: str, y: str, level: float | None = None
+) -> Image.Image:
+    """Lines of (x, y) by name, both axes logarithmic; `level` is dashed."""
+    with matplotlib.style.context(style(), after_reset=True):
+        figure = Figure()
+        axes = figure.subplots()
+        for name, points in lines.items():
+            axes.plot(*zip(*points, strict=True), marker="o", markersize=3, label=name)
+        if level is not None:
+            axes.axhline(level, color="#8a8a8a", linewidth=0.8, linestyle="--")
+        axes.set(xscale="log", yscale="log", xlabel=x, ylabel=y)
+        ticks = sorted({place for points in lines.values() for place, _ in points})
+        axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
+        axes.minorticks_off()
+        axes.legend(loc="upper left", bbox_to_anchor=(1, 1))
+        axes.set_title(title)
+        return figure_image(figure)
