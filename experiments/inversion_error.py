@@ -1,7 +1,7 @@
 """Does a picture come back from its own noise? python -m experiments.inversion_error run=results/class_cond.
 
 The run's own samples are inverted by DDIM and sampled again, under the same condition and without guidance. With one
-evaluation a level the error is that of a first-order method; iterating towards the fixed point takes it away.
+evaluation a level the error is that of a first-order method; iterating towards the fixed point lowers it.
 """
 
 import logging
@@ -71,13 +71,16 @@ def main(cfg: DictConfig) -> None:
     """Measure, and write a table, a plot, a grid and a page."""
     model = lab.load(cfg.run, cfg.device)
     classes = list(cfg.classes) if cfg.classes is not None else spread(model)
+    for steps in cfg.steps:
+        model.times(steps, "ddim", cfg.spacing)  # refused before anything is computed
     condition = model.condition(classes=classes)
     asked = {"sampler": "dpmpp_2m", "num_inference_steps": 50, "seed": cfg.seed}
     images = model.sample(condition=condition, **asked, count=1 if classes else 8, output="tensor")
     assert isinstance(images, Tensor)
     rows, back = measure(model, images, condition, cfg)
     folder = Path(cfg.out) if cfg.out is not None else Path(cfg.run) / "inversion_error"
-    facts = {**model.provenance, "images": {**asked, "classes": classes}}
+    tried = {"steps": list(cfg.steps), "iterations": list(cfg.iterations), "spacing": cfg.spacing}
+    facts = {**model.provenance, "images": {**vars(model.sampling), **asked, "classes": classes}, **tried}
     names = {count: f"{count} iteration{'s' * (count > 1)}" for count in cfg.iterations}
     lines = {name: [(r.steps, r.error) for r in rows if r.iterations == count] for count, name in names.items()}
     labels = ("Inverted and sampled again", "levels", "error (RMS, pixels in ±1)")

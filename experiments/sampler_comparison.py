@@ -110,10 +110,14 @@ def main(cfg: DictConfig) -> None:
     model = lab.load(cfg.run, cfg.device)
     asked: dict[str, Any] = {"seed": cfg.seed, "guidance_scale": cfg.guidance_scale, "spacing": cfg.spacing}
     asked["classes"] = list(cfg.classes) if cfg.classes is not None else spread(model)
+    for name in cfg.samplers:
+        for steps in cfg.steps:
+            model.times(steps, name, cfg.spacing)  # refused before anything is computed
     asked["count"] = 1 if asked["classes"] else 8
     rows, pictures = compare(model, cfg, asked)
     folder = Path(cfg.out) if cfg.out is not None else Path(cfg.run) / "sampler_comparison"
     facts = {**model.provenance, **vars(model.sampling), **{k: v for k, v in asked.items() if v is not None}}
+    facts |= {"sampler": list(cfg.samplers), "num_inference_steps": list(cfg.steps)}
     facts["reference"] = OmegaConf.to_container(cfg.reference)
     columns = [str(steps) for steps in cfg.steps]
     sheet = grid(torch.cat(pictures[:-1]), row_labels=list(cfg.samplers), column_labels=columns, cell=96)

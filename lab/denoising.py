@@ -8,15 +8,20 @@ from torch import Tensor
 
 from lab.conditioning import Condition
 from lab.diffusion import THRESHOLDINGS, Guidance, Parameterization, Prediction
+from lab.diffusion.guidance import per_sample
 from lab.diffusion.thresholding import clip_fraction
 
 
 @dataclass(frozen=True)
 class Switch:
-    """Another condition from some time on, which is each sample's own."""
+    """Another condition from some time on, which is each sample's own: a level switches as a whole."""
 
     condition: Condition  # (B, ...)
     time: Tensor  # (B,) int64: it holds for evaluations at t <= time, so that -1 is never
+
+    def to(self, device: torch.device) -> "Switch":
+        """The same on another device."""
+        return Switch(self.condition.to(device), self.time.to(device))
 
     def at(self, t: Tensor, before: Condition) -> Condition:
         """The condition that holds at t (B,)."""
@@ -44,7 +49,7 @@ class GuidedDenoiser:
 
     Both branches of guidance are one network call, and a step that needs one of them computes one. In pixel space
     predicted x0 is held in [-1, 1] as `thresholding` says, and known pixels take the place of predicted ones (the
-    projection of DDNM, Wang et al. 2023, eq. 13); eps is re-derived from it, so that both move a deterministic
+    projection of DDNM, Wang et al. 2023); eps is re-derived from it, so that both move a deterministic
     sampler consistently.
     """
 
@@ -84,4 +89,5 @@ class GuidedDenoiser:
             mixed = formulas.target(of_x0.x0, of_x0.eps, t)
         else:
             mixed = now.mix(c, u)
-        return replace(formulas.predict(now.rescale(mixed, c), x, t), guidance=now.terms(c, u, mixed))
+        terms = now.terms(c, u, mixed)
+        return replace(formulas.predict(mixed * per_sample(terms.gain, mixed), x, t), guidance=terms)

@@ -1,10 +1,9 @@
 """From pictures that are there: back to their noise, part of the way and down again, or all but a part of them.
 
-inverted = invert(model, pictures, model.condition(classes=["rose"]))
-edited = model.sample(classes=["daisy"], **inverted.start(10), sampler="ddim")
-
-model.sample(classes=["daisy"], **renoise(model, pictures, start_step=20))      # SDEdit, img2img
-model.sample(classes=["daisy"], **inpaint(model, pictures, mask))               # where mask is 1 they stay
+rose, daisy = model.condition(classes=["rose"]), model.condition(classes=["daisy"])
+model.sample(condition=daisy, **invert(model, pictures, rose).start(10))                  # keeps the composition
+model.sample(condition=daisy, **renoise(model, pictures, rose, start_step=20).start())    # SDEdit, img2img
+model.sample(condition=daisy, **inpaint(model, pictures, mask))                           # stays where mask is 1
 """
 
 import math
@@ -47,12 +46,12 @@ class Trajectory:
     reconstruction: Tensor
     psnr: Tensor
 
-    def start(self, step: int | None = None) -> dict[str, Any]:
-        """What `sample` needs to go on from evaluation `step`; from the noisiest level by default."""
+    def start(self, step: int | None = None, **changes: Any) -> dict[str, Any]:
+        """What `sample` needs to go on from evaluation `step`, by default the noisiest level; changes, e.g. sampler."""
         step = self.start_step if step is None else step
         if not self.start_step <= step < len(self.x) - 1:
             raise LabError(f"step={step}: use {self.start_step} to {len(self.x) - 2}, the levels that were reached")
-        return {"latents": self.x[step], "start_step": step, **self.settings}
+        return {"latents": self.x[step], "start_step": step, **self.settings, **changes}
 
 
 def pictures(model: DiffusionModel, images: Pictures) -> Tensor:
@@ -60,11 +59,17 @@ def pictures(model: DiffusionModel, images: Pictures) -> Tensor:
 
     Raises LabError for a file that is no image, and for a tensor of another shape or range.
     """
+    if isinstance(images, str | Path | Image.Image):
+        raise LabError("images: give a list, images=[...]")
     if not isinstance(images, Tensor):
+        if not images:
+            raise LabError("images=[]: give at least one")
         rows = np.stack([square(image, model.image_size) for image in images])
         return torch.from_numpy(rows).permute(0, 3, 1, 2).float() / 127.5 - 1
-    if images.ndim != 4 or images.shape[1] != 3 or float(images.abs().max()) > 1:
-        raise LabError(f"images: a tensor must be (B, 3, H, W) in [-1, 1], not {tuple(images.shape)}")
+    if images.ndim != 4 or images.shape[1] != 3:
+        raise LabError(f"images {tuple(images.shape)}: a tensor must be (B, 3, H, W)")
+    if not bool((images.abs() <= 1).all()):
+        raise LabError("images: a tensor must lie in [-1, 1], and be finite")
     return images.float()
 
 
@@ -93,19 +98,16 @@ def invert(
     """
     if fixed_point_iterations < 1:
         raise LabError(f"fixed_point_iterations={fixed_point_iterations}: use at least 1")
-    targets = pictures(model, images).to(model.device)
+    targets, latents, condition = _encoded(model, images, condition)
     times = _times_from(model, start_step, num_inference_steps, spacing)
-    condition = condition[torch.zeros(len(targets), dtype=torch.long)] if len(condition) == 1 else condition
-    latents = model.autoencoder.encode(targets)
-    model.network.check_size(*latents.shape[2:])
     model.eval()
     thresholding = "none" if model.autoencoder.bounded else None  # a clipped x0 has no unique way back
     denoise = model.denoiser(condition, Guidance(guidance_scale), thresholding)
     states = ddim_inversion(denoise, latents, model.parameterization.schedule, times, fixed_point_iterations)
     levels = [latents, *(state.x_t for state in states)]
     settings = {"sampler": "ddim", "num_inference_steps": num_inference_steps, "spacing": spacing}
-    under = {"guidance_scale": guidance_scale, "guidance_interval": (0, 1), "thresholding": thresholding}
-    return _trajectory(model, targets, levels, start_step, settings, {"condition": condition, **under})
+    under = {"condition": condition, "guidance_scale": guidance_scale, "thresholding": thresholding}
+    return _trajectory(model, targets, levels, start_step, settings, under)
 
 
 @torch.no_grad()
@@ -124,11 +126,12 @@ def renoise(
 
     One noise an image, by (seed, number), at all levels. Raises LabError as `invert` does.
     """
-    targets = pictures(model, images).to(model.device)
+    targets, latents, condition = _encoded(model, images, condition)
     times = _times_from(model, start_step, num_inference_steps, spacing)
-    condition = condition[torch.zeros(len(targets), dtype=torch.long)] if len(condition) == 1 else condition
-    latents = model.autoencoder.encode(targets)
-    eps = noise(latents.shape[1:], seed, range(len(latents)) if numbers is None else numbers).to(latents)
+    numbered = range(len(latents)) if numbers is None else numbers
+    if len(numbered) != len(latents):
+        raise LabError(f"numbers has {len(numbered)} values for {len(latents)} images: give one each")
+    eps = noise(latents.shape[1:], seed, numbered).to(latents)
     schedule = model.parameterization.schedule
     levels = [latents]
     for t in reversed(times.tolist()):
@@ -142,19 +145,37 @@ def renoise(
 def inpaint(model: DiffusionModel, images: Pictures, mask: Tensor) -> dict[str, Any]:
     """What `sample` needs to keep images where mask (H, W) or (B, 1, H, W) is 1 and to paint where it is 0.
 
-    At each evaluation known pixels take the place of predicted ones (DDNM, Wang et al. 2023), with every sampler;
-    nothing is resampled as RePaint does. In latent space a latent is known where all of its pixels are.
+    At each evaluation known pixels take the place of predicted ones (DDNM, Wang et al. 2023); nothing is resampled as
+    RePaint does. With plms and lms, whose last step mixes eps of several, they stay only nearly. In latent space a
+    latent is known where all of its pixels are.
     Raises LabError for a mask of another size.
     """
     targets = pictures(model, images).to(model.device)
-    masks = mask.to(targets).reshape(-1, 1, *mask.shape[-2:])
-    if masks.shape[2:] != targets.shape[2:] or len(masks) not in (1, len(targets)):
-        raise LabError(f"mask {tuple(mask.shape)}: images are {tuple(targets.shape)}; give (H, W) or one an image")
+    height, width = targets.shape[2:]
+    model.check_size(height, width)
+    if tuple(mask.shape) not in ((height, width), (1, 1, height, width), (len(targets), 1, height, width)):
+        raise LabError(f"mask {tuple(mask.shape)}: use {(height, width)}, or {(len(targets), 1, height, width)}")
+    masks = mask.to(targets).view(-1, 1, height, width)
+    if not bool(((masks >= 0) & (masks <= 1)).all()):
+        raise LabError("mask: use values from 0, paint, to 1, keep")
     factor = model.autoencoder.factor
     known = 1 - F.max_pool2d(1 - masks, factor) if factor > 1 else masks
     latents = model.autoencoder.encode(targets)
-    height, width = targets.shape[2:]
     return {"known": Known(latents, known.expand(len(latents), -1, -1, -1)), "height": height, "width": width}
+
+
+def _encoded(model: DiffusionModel, images: Pictures, condition: Condition) -> tuple[Tensor, Tensor, Condition]:
+    """Images and their latents on the model's device, and a row of the condition for each."""
+    targets = pictures(model, images).to(model.device)
+    model.check_size(*targets.shape[2:])
+    if len(condition) not in (1, len(targets)):
+        raise LabError(f"condition has {len(condition)} rows for {len(targets)} images: give one, or one each")
+    condition = condition.to(model.device)
+    return (
+        targets,
+        model.autoencoder.encode(targets),
+        condition.map(lambda part: part.expand(len(targets), *part.shape[1:])),
+    )
 
 
 def _times_from(model: DiffusionModel, start_step: int, num_inference_steps: int | None, spacing: str | None) -> Tensor:
@@ -176,6 +197,7 @@ def _trajectory(
     missing = [torch.full_like(levels[0], torch.nan)] * start_step
     x = torch.stack(missing + levels[::-1])
     start = {"latents": x[start_step], "start_step": start_step, **settings}
-    back = model.sample(**under, **start, output="tensor")
+    plain: dict[str, Any] = {"rescale_phi": 0.0, "guidance_interval": (0, 1), "guidance_parallel": 1.0}
+    back = model.sample(**under, **plain, **start, output="tensor")
     assert isinstance(back, Tensor)
     return Trajectory(x, settings, start_step, back, psnr(back, targets.cpu()))

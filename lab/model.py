@@ -23,11 +23,11 @@ from lab.diffusion import (
     SamplerState,
     evaluation_times,
 )
-from lab.diffusion.guidance import Knob, check_interval
+from lab.diffusion.guidance import Knob
 from lab.errors import LabError
 from lab.networks import UNet
 from lab.render import to_pil
-from lab.sampling import Rows, SamplingDefaults
+from lab.sampling import Rows, SamplingDefaults, check_rows, check_start, switch_times
 from lab.seeding import noise
 
 
@@ -121,7 +121,7 @@ class DiffusionModel(nn.Module):
         thresholding: str | None = None,
         size: tuple[int, int] | None = None,
         then: Condition | None = None,
-        switch_step: Tensor | int = 0,
+        switch_step: Tensor | int | None = None,
         latents: Tensor | None = None,
         start_step: int = 0,
         known: Known | None = None,
@@ -130,8 +130,10 @@ class DiffusionModel(nn.Module):
 
         numbers: number of each sample, which with `seed` decides its noise; 0..B-1 by default.
         num_inference_steps: evaluations of the network, exactly, whatever the sampler; spacing: of their levels.
-        then: the condition (B rows) from evaluation switch_step on, a number or (B,); 0 is from the start.
-        latents: (B, C, h, w) to start from instead of noise, at the level of evaluation number start_step.
+        then: the condition (B rows) from evaluation switch_step on, a number or (B,): 0 is from the start, S never; a
+        level that is evaluated twice, as heun does, switches as a whole.
+        latents: (B, C, h, w) to start from instead of noise, at the level of evaluation number start_step. A sampler
+        that remembers (plms, lms, dpmpp_2m, unipc) starts anew there, and comes out elsewhere than undivided.
         known: pixels or latents that are given.
         Raises LabError for a sampler, eta, step count, spacing, thresholding, size or start that it cannot have.
         """
@@ -140,36 +142,47 @@ class DiffusionModel(nn.Module):
             raise LabError(f"eta={eta}: use 0 to 1, the share of fresh noise")
         if eta is not None and name not in WITH_ETA:
             raise LabError(f"eta={eta}: {name} adds no noise; {', '.join(WITH_ETA)} do")
-        if not 0 <= start_step < len(times) or (start_step and latents is None):
-            raise LabError(
-                f"start_step={start_step}: use 0 to {len(times) - 1}, and above 0 give latents of that level"
-            )
+        check_start(name, times, start_step, latents)
         numbered = range(len(condition)) if numbers is None else numbers
-        if latents is None:
-            shape = (self.autoencoder.latent_channels, *self._latent_size(size or (self.image_size, self.image_size)))
-            latents = noise(shape, seed, numbered)
-        x = latents.to(self.device)
-        self.network.check_size(*x.shape[2:])
+        x = self._start(size, latents, seed, numbered)
+        check_rows(len(condition), numbers=numbered, latents=x, then=then, known=None if known is None else known.x0)
+        if known is not None and known.x0.shape != x.shape:
+            raise LabError(f"known {tuple(known.x0.shape)}: what is sampled is {tuple(x.shape)}")
+        condition, known = condition.to(self.device), None if known is None else known.to(self.device)
+        switch = None
+        if then is not None:
+            switch = Switch(then, switch_times(times, switch_step, len(condition))).to(self.device)
 
         def step_noise(step: int) -> Tensor:
             return noise(x.shape[1:], seed, numbered, stream=f"step {step + start_step}").to(self.device)
 
         self.eval()
-        ends = torch.cat([times, torch.tensor([-1])])
-        change = torch.as_tensor(switch_step).clamp(0, len(times)).expand(len(condition))
-        switch = None if then is None else Switch(then, ends[change].to(self.device))
         denoise = self.denoiser(condition, guidance or self.sampling.guidance, thresholding, switch, known)
         options = {} if eta is None else {"eta": eta}
         sampling = SAMPLERS[name](denoise, x, self.parameterization.schedule, times[start_step:], step_noise, **options)
         return (replace(state, step=state.step + start_step) for state in sampling) if start_step else sampling
 
-    def _latent_size(self, size: tuple[int, int]) -> tuple[int, int]:
+    def _start(self, size: tuple[int, int] | None, latents: Tensor | None, seed: int, numbers: Sequence[int]) -> Tensor:
+        """The noise of such samples, or the latents given in its place, on the model's device."""
+        channels = self.autoencoder.latent_channels
+        if latents is None:
+            sides = self.check_size(*(size or (self.image_size, self.image_size)))
+            return noise((channels, *sides), seed, numbers).to(self.device)
+        if latents.ndim != 4 or latents.shape[1] != channels:
+            raise LabError(f"latents {tuple(latents.shape)}: use (B, {channels}, height, width)")
+        sides = (latents.shape[2], latents.shape[3])
+        self.network.check_size(*sides)
+        if size is not None and self.check_size(*size) != sides:
+            raise LabError(f"size {size[0]}x{size[1]}: the latents given are {sides[0]}x{sides[1]}; leave it out")
+        return latents.to(self.device, torch.float32)
+
+    def check_size(self, height: int, width: int) -> tuple[int, int]:
+        """Sides of the latents of such images; LabError unless autoencoder and network can have them."""
         factor = self.autoencoder.factor
-        if any(side % factor for side in size):
-            raise LabError(f"size {size[0]}x{size[1]}: the autoencoder takes multiples of {factor}")
-        height, width = size[0] // factor, size[1] // factor
-        self.network.check_size(height, width)
-        return height, width
+        if height % factor or width % factor:
+            raise LabError(f"size {height}x{width}: the autoencoder takes multiples of {factor}")
+        self.network.check_size(height // factor, width // factor)
+        return height // factor, width // factor
 
     @torch.inference_mode()
     def sample(
@@ -196,7 +209,7 @@ class DiffusionModel(nn.Module):
         output: Literal["pil", "tensor"] = "pil",
         condition: Condition | None = None,
         then: Condition | None = None,
-        switch_step: Sequence[int] | Tensor | int = 0,
+        switch_step: Sequence[int] | Tensor | int | None = None,
         latents: Tensor | None = None,
         start_step: int = 0,
         known: Known | None = None,
@@ -217,7 +230,7 @@ class DiffusionModel(nn.Module):
         then: the condition from evaluation switch_step on, which is a number, or one a sample; 0 is from the start.
         latents: what to start from instead of noise, at the level of evaluation start_step (see `lab.editing`).
         known: pixels that are given, for inpainting (see `lab.editing`). Each of the last four has one row for all
-        samples, one a request, or one a sample.
+        samples, one a request, or one a sample; one condition serves as many as there are latents, too.
         callback: called with every state. progress: a bar, where there is a terminal or a notebook to show it.
         Returns PIL images, or with output="tensor" (B, 3, H, W) float32 in [-1, 1] on the CPU.
         Raises LabError when this kind of run cannot serve the request, or for sizes and steps it cannot have.
@@ -230,22 +243,17 @@ class DiffusionModel(nn.Module):
             condition = self.condition(prompts, classes=classes, images=images)
         elif any(asked is not None for asked in (prompts, classes, images)):
             raise LabError("condition is given together with prompts, classes or images: use one of them")
-        rows = Rows(len(condition), count)
+        parts = (then, latents, None if known is None else known.x0)
+        rows = Rows.needed(count, len(condition), *(len(part) for part in parts if part is not None))
         conditions = condition[rows.of("condition", len(condition)).to(condition.vector.device)]
-        defaults = self.sampling
-        interval = defaults.guidance_interval if guidance_interval is None else guidance_interval
-        check_interval("guidance_interval", interval)
-        scales = rows.each("guidance_scale", defaults.guidance_scale if guidance_scale is None else guidance_scale)
-        phis = rows.each("rescale_phi", defaults.rescale_phi if rescale_phi is None else rescale_phi)
-        kept = rows.each(
-            "guidance_parallel", defaults.guidance_parallel if guidance_parallel is None else guidance_parallel
-        )
-        low, high = (rows.each("guidance_interval", end) for end in interval)
+        guidance = rows.guidance(self.sampling, guidance_scale, rescale_phi, guidance_interval, guidance_parallel)
         numbered = rows.each("numbers", range(rows.total) if numbers is None else numbers, torch.int64)
-        switch_steps = rows.each("switch_step", switch_step, torch.int64)
+        if (then is None) != (switch_step is None):
+            raise LabError("then and switch_step belong together: give the other condition and the step from which on")
+        switch_steps = None if switch_step is None else rows.each("switch_step", switch_step, torch.int64)
         thens = None if then is None else then[rows.of("then", len(then)).to(then.vector.device)]
-        starts = None if latents is None else latents[rows.of("latents", len(latents))]
-        givens = None if known is None else known[rows.of("known", len(known.x0))]
+        starts = None if latents is None else latents[rows.of("latents", len(latents)).to(latents.device)]
+        givens = None if known is None else known[rows.of("known", len(known.x0)).to(known.x0.device)]
         at_a_time = self.sampling.batch_size if batch_size is None else batch_size
         if at_a_time < 1:
             raise LabError(f"batch_size={at_a_time}: use at least 1")
@@ -253,30 +261,29 @@ class DiffusionModel(nn.Module):
         decoded = []
         chunks = torch.arange(rows.total).split(at_a_time)
         evaluations = len(chunks) * (len(self.times(num_inference_steps, sampler, spacing)) - start_step)
-        bar = tqdm(total=evaluations, desc="sampling", leave=False, disable=None if progress else True)
-        for chunk in chunks:
-            states = self.states(
-                conditions[chunk],
-                seed=seed,
-                numbers=numbered[chunk].tolist(),
-                guidance=Guidance(scales[chunk], phis[chunk], (low[chunk], high[chunk]), kept[chunk]),
-                sampler=sampler,
-                num_inference_steps=num_inference_steps,
-                spacing=spacing,
-                eta=eta,
-                thresholding=thresholding,
-                size=size,
-                then=None if thens is None else thens[chunk],
-                switch_step=switch_steps[chunk],
-                latents=None if starts is None else starts[chunk],
-                start_step=start_step,
-                known=None if givens is None else givens[chunk].to(self.device),
-            )
-            for state in states:
-                bar.update()
-                if callback is not None:
-                    callback(state)
-            decoded.append(self.autoencoder.decode(state.x_next).clamp(-1, 1).cpu())
-        bar.close()
+        with tqdm(total=evaluations, desc="sampling", leave=False, disable=None if progress else True) as bar:
+            for chunk in chunks:
+                states = self.states(
+                    conditions[chunk.to(conditions.vector.device)],
+                    seed=seed,
+                    numbers=numbered[chunk].tolist(),
+                    guidance=guidance.rows(chunk),
+                    sampler=sampler,
+                    num_inference_steps=num_inference_steps,
+                    spacing=spacing,
+                    eta=eta,
+                    thresholding=thresholding,
+                    size=None if latents is not None and height is width is None else size,
+                    then=None if thens is None else thens[chunk.to(thens.vector.device)],
+                    switch_step=None if switch_steps is None else switch_steps[chunk],
+                    latents=None if starts is None else starts[chunk.to(starts.device)],
+                    start_step=start_step,
+                    known=None if givens is None else givens[chunk.to(givens.x0.device)],
+                )
+                for state in states:
+                    bar.update()
+                    if callback is not None:
+                        callback(state)
+                decoded.append(self.autoencoder.decode(state.x_next).clamp(-1, 1).cpu())
         samples = torch.cat(decoded)
         return samples if output == "tensor" else to_pil(samples)

@@ -1,5 +1,6 @@
 """How a run is sampled from where nobody says otherwise, and what belongs to which sample."""
 
+from collections.abc import Sequence, Sized
 from dataclasses import dataclass
 from typing import Any
 
@@ -7,7 +8,7 @@ import torch
 from torch import Tensor
 
 from lab.diffusion import SAMPLERS, THRESHOLDINGS, Guidance
-from lab.diffusion.guidance import check_interval
+from lab.diffusion.guidance import Knob, check_interval
 from lab.diffusion.schedule import SPACINGS
 from lab.errors import LabError
 
@@ -50,6 +51,11 @@ class Rows:
     requests: int
     count: int
 
+    @classmethod
+    def needed(cls, count: int, requests: int, *others: int) -> "Rows":
+        """For requests, and other parts with a row for all, for a request or for a sample; else they decide."""
+        return cls(max(requests, *(n for n in others if n not in (1, requests, requests * count)), 0), count)
+
     @property
     def total(self) -> int:
         """Number of samples."""
@@ -57,7 +63,10 @@ class Rows:
 
     def each(self, name: str, values: Any, dtype: torch.dtype = torch.float32) -> Tensor:
         """One number, or one a sample, as (total,); LabError for any other length."""
-        given = torch.as_tensor(values, dtype=dtype).flatten()
+        given = torch.as_tensor(values).flatten().cpu()
+        if not dtype.is_floating_point and bool((given != given.round()).any()):
+            raise LabError(f"{name}={float(given[given != given.round()][0]):g}: use whole numbers")
+        given = given.to(dtype)
         if len(given) not in (1, self.total):
             raise LabError(f"{name} has {len(given)} values for {self.total} samples: give one, or one each")
         return given.expand(self.total)
@@ -67,3 +76,47 @@ class Rows:
         if given not in (1, self.requests, self.total):
             raise LabError(f"{name} has {given} rows for {self.total} samples: give one, or one each")
         return torch.arange(self.total) // (self.total // given)
+
+    def guidance(
+        self,
+        defaults: SamplingDefaults,
+        scale: Knob | None,
+        phi: Knob | None,
+        interval: Sequence[Knob] | None,
+        parallel: Knob | None,
+    ) -> Guidance:
+        """Every knob as (total,), the default where it is None; LabError for what cannot be."""
+        interval = defaults.guidance_interval if interval is None else interval
+        check_interval("guidance_interval", interval)
+        low, high = (self.each("guidance_interval", end) for end in interval)
+        return Guidance(
+            self.each("guidance_scale", defaults.guidance_scale if scale is None else scale),
+            self.each("rescale_phi", defaults.rescale_phi if phi is None else phi),
+            (low, high),
+            self.each("guidance_parallel", defaults.guidance_parallel if parallel is None else parallel),
+        )
+
+
+def check_rows(count: int, **given: Sized | None) -> None:
+    """LabError unless each of what is given has a row a sample."""
+    for key, rows in given.items():
+        if rows is not None and len(rows) != count:
+            raise LabError(f"{key} has {len(rows)} rows for {count} samples: give one each")
+
+
+def check_start(sampler: str, times: Tensor, start_step: int, latents: Tensor | None) -> None:
+    """LabError unless the way can begin at evaluation start_step of those at `times` (S,)."""
+    if not 0 <= start_step < len(times) or (start_step and latents is None):
+        raise LabError(f"start_step={start_step}: use 0 to {len(times) - 1}, and above 0 give latents of that level")
+    if start_step and times[start_step] == times[start_step - 1]:
+        raise LabError(f"start_step={start_step}: {sampler} is at that level a second time; use {start_step - 1}")
+
+
+def switch_times(times: Tensor, switch_step: Tensor | int | None, count: int) -> Tensor:
+    """The time (B,) of evaluation switch_step among those at `times` (S,); -1 for the one after the last."""
+    if switch_step is None:
+        raise LabError("then is given without switch_step: say from which evaluation on it holds")
+    steps = torch.as_tensor(switch_step).cpu()
+    if bool(((steps < 0) | (steps > len(times))).any()):
+        raise LabError(f"switch_step={steps.tolist()}: use 0, from the start, to {len(times)}, never")
+    return torch.cat([times, torch.tensor([-1])])[steps].expand(count)

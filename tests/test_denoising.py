@@ -1,5 +1,6 @@
 """A change of condition on the way, each sample at a step of its own, and mixtures of conditions."""
 
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -7,7 +8,7 @@ import torch
 from torch import Tensor
 
 from lab.conditioning import Condition
-from lab.diffusion import slerp
+from lab.diffusion import SAMPLERS, slerp
 from lab.errors import LabError
 from lab.model import DiffusionModel
 from lab.seeding import noise
@@ -23,7 +24,7 @@ def close(one: Tensor, other: Tensor) -> None:
     torch.testing.assert_close(one, other, rtol=0, atol=1e-5)
 
 
-@pytest.mark.parametrize("sampler", ["ddim", "ddpm", "dpmpp_2m"])
+@pytest.mark.parametrize("sampler", list(SAMPLERS))
 def test_the_first_and_the_last_switch_are_the_two_conditions_alone(model: DiffusionModel, sampler: str) -> None:
     steps = 6
     asked: dict[str, Any] = {"sampler": sampler, "num_inference_steps": steps, "numbers": [2]}
@@ -31,7 +32,9 @@ def test_the_first_and_the_last_switch_are_the_two_conditions_alone(model: Diffu
     swept = tensor(model, classes=["rose"], count=steps + 1, then=daisy, switch_step=range(steps + 1), **asked)
     close(swept[:1], tensor(model, classes=["daisy"], **asked))
     close(swept[steps:], tensor(model, classes=["rose"], **asked))
-    assert all(float((a - b).abs().max()) > 1e-4 for a, b in zip(swept[1:], swept[:-1], strict=True))
+    moves = [float((a - b).abs().max()) > 1e-4 for a, b in zip(swept[1:], swept[:-1], strict=True)]
+    times = model.times(steps, sampler).tolist()
+    assert moves == [a != b for a, b in pairwise([*times, -1])]  # a level that is evaluated twice switches as a whole
 
 
 def test_a_sweep_of_switches_equals_single_runs(model: DiffusionModel) -> None:
@@ -43,7 +46,7 @@ def test_a_sweep_of_switches_equals_single_runs(model: DiffusionModel) -> None:
 
 
 def test_until_the_switch_the_way_is_shared(model: DiffusionModel) -> None:
-    """So the first condition's trajectory need be computed once for all switches (DESIGN.md, 6)."""
+    """So that, with a sampler that remembers nothing, one trajectory of the first condition serves all switches."""
     rose, daisy = model.condition(classes=["rose"]), model.condition(classes=["daisy"])
     plain = list(model.states(rose))
     switched = list(model.states(rose, then=daisy, switch_step=4))
@@ -79,5 +82,39 @@ def test_rows_that_fit_nothing_are_refused(model: DiffusionModel) -> None:
     two = model.condition(classes=["rose", "daisy"])
     with pytest.raises(LabError, match="then has 2 rows for 3 samples"):
         model.sample(classes=["rose"] * 3, then=two, switch_step=2)
+    for alone in ({"then": two[:1]}, {"switch_step": 2}):
+        with pytest.raises(LabError, match="then and switch_step belong together"):
+            model.sample(classes=["rose"], **alone)
+    for step, words in ((7, "7"), (-1, "-1")):
+        with pytest.raises(LabError, match=rf"switch_step=\[{words}\]: use 0, from the start, to 6, never"):
+            model.sample(classes=["rose"], then=two[:1], switch_step=step)
+    for key, value in (("switch_step", [2.5]), ("numbers", [4.7])):
+        with pytest.raises(LabError, match=rf"{key}=[24]\.[57]: use whole numbers"):
+            model.sample(classes=["rose"], **({"then": two[:1], "switch_step": 1} | {key: value}))
     with pytest.raises(LabError, match="switch_step has 2 values for 3 samples"):
         model.sample(classes=["rose"] * 3, then=two[:1], switch_step=[1, 2])
+
+
+def test_a_level_that_is_evaluated_twice_is_entered_once(model: DiffusionModel) -> None:
+    rose = model.condition(classes=["rose"])
+    half = list(model.states(rose, sampler="heun"))
+    later = list(model.states(rose, sampler="heun", latents=half[1].x_next, start_step=1))
+    assert [state.step for state in later] == [1, 2, 3, 4, 5]
+    with pytest.raises(LabError, match="start_step=2: heun is at that level a second time; use 1"):
+        model.states(rose, sampler="heun", latents=half[1].x_next, start_step=2)
+
+
+def test_latents_must_be_those_of_this_model(model: DiffusionModel) -> None:
+    rose, fit = model.condition(classes=["rose"]), noise((3, 8, 8), 0, [0])
+    close(tensor(model, condition=rose, latents=fit.double()), tensor(model, condition=rose))
+    for latents, words in (
+        (torch.zeros(1, 4, 8, 8), r"latents \(1, 4, 8, 8\): use \(B, 3, height, width\)"),
+        (torch.zeros(3, 8, 8), r"latents has|latents \(3, 8, 8\)"),
+        (torch.zeros(1, 3, 9, 8), "size 9x8: the network"),
+    ):
+        with pytest.raises(LabError, match=words):
+            model.sample(condition=rose, latents=latents)
+    with pytest.raises(LabError, match="size 16x8: the latents given are 8x8; leave it out"):
+        model.sample(condition=rose, latents=fit, height=16)
+    with pytest.raises(LabError, match="numbers has 1 rows for 2 samples"):
+        model.states(model.condition(classes=[0, 1]), numbers=[4])

@@ -1,6 +1,7 @@
 """Inversion, renoising and inpainting of pictures, through a tiny model's own `sample`."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from lab import editing
+from lab.diffusion import SAMPLERS
 from lab.editing import Trajectory, inpaint, invert, pictures, psnr, renoise
 from lab.errors import LabError
 from lab.model import DiffusionModel
@@ -76,6 +79,25 @@ def test_inversion_may_stop_on_the_way(model: DiffusionModel, images: Tensor) ->
         part.start(11)
 
 
+def test_guided_inversion_comes_back_whatever_the_runs_defaults_are(tiny_model: Build, images: Tensor) -> None:
+    model = tiny_model()
+    for parameter in model.network.parameters():
+        parameter.data *= 0.5
+    plain = inverted(model, images, guidance_scale=3.0)
+    model.sampling = replace(model.sampling, rescale_phi=0.7, guidance_parallel=0.0, guidance_interval=(0.3, 1.0))
+    torch.testing.assert_close(inverted(model, images, guidance_scale=3.0).psnr, plain.psnr)
+
+
+def test_the_examples_of_the_docstring_run(model: DiffusionModel, images: Tensor) -> None:
+    model.sampling = replace(model.sampling, num_inference_steps=40)
+    names = {**vars(editing), "model": model, "pictures": images, "mask": torch.ones(8, 8)}
+    _, examples = (editing.__doc__ or "").split("\n\n", 1)
+    for line in examples.strip().splitlines():
+        exec(line, names)
+    changed = renoise(model, images, model.condition(classes=[0]), start_step=20).start(30, sampler="dpmpp_2m")
+    assert changed["sampler"] == "dpmpp_2m" and changed["start_step"] == 30
+
+
 def test_one_condition_serves_all_pictures(model: DiffusionModel, images: Tensor) -> None:
     rose = model.condition(classes=["rose"])
     together = invert(model, images, rose, num_inference_steps=5)
@@ -113,7 +135,7 @@ def test_less_noise_keeps_more_of_the_picture(model: DiffusionModel, images: Ten
 # -- inpainting --------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("sampler", ["ddim", "ddpm", "heun", "dpmpp_2m"])
+@pytest.mark.parametrize("sampler", [name for name in SAMPLERS if name not in ("plms", "lms")])
 def test_known_pixels_stay_and_the_others_are_painted(model: DiffusionModel, images: Tensor, sampler: str) -> None:
     mask = torch.zeros(8, 8)
     mask[:, :4] = 1
@@ -158,11 +180,18 @@ def test_psnr_is_its_formula() -> None:
 def test_mistakes_are_one_line_that_names_them(model: DiffusionModel, images: Tensor) -> None:
     rose = model.condition(classes=[0])
     mistakes: list[tuple[str, Callable[[], Any]]] = [
-        (r"images: a tensor must be \(B, 3, H, W\)", lambda: invert(model, images[0], rose)),
-        (r"images: a tensor must be", lambda: invert(model, 200 * images, rose)),
+        (r"images \(3, 8, 8\): a tensor must be \(B, 3, H, W\)", lambda: invert(model, images[0], rose)),
+        ("images: a tensor must lie in", lambda: invert(model, 200 * images, rose)),
+        ("images: a tensor must lie in", lambda: invert(model, images * torch.nan, rose)),
+        ("images: give a list", lambda: invert(model, "rose.jpg", rose)),
+        (r"images=\[\]: give at least one", lambda: invert(model, [], rose)),
+        ("condition has 2 rows for 3 images", lambda: invert(model, images, model.condition(classes=[0, 1]))),
+        ("numbers has 1 values for 3 images", lambda: renoise(model, images, rose, start_step=1, numbers=[0])),
+        ("mask: use values from 0, paint, to 1", lambda: inpaint(model, images, 255 * torch.ones(8, 8))),
+        (r"mask \(3, 8, 8\): use", lambda: inpaint(model, images, torch.ones(3, 8, 8))),
         ("fixed_point_iterations=0: use at least 1", lambda: invert(model, images, rose, fixed_point_iterations=0)),
         ("start_step=6: use 0 to 5", lambda: renoise(model, images, rose, start_step=6)),
-        (r"mask \(4, 4\): images are", lambda: inpaint(model, images, torch.ones(4, 4))),
+        (r"mask \(4, 4\): use \(8, 8\)", lambda: inpaint(model, images, torch.ones(4, 4))),
         ("start_step=2: use 0 to 5, and above 0 give latents", lambda: model.sample(classes=[0], start_step=2)),
         ("latents has 2 rows for 3 samples", lambda: model.sample(classes=[0, 1, 2], latents=images[:2])),
         ("condition is given together with", lambda: model.sample(classes=[0], condition=rose)),

@@ -31,6 +31,10 @@ class Condition:
         """The same change of whatever there is."""
         return Condition(change(self.vector), None if self.tokens is None else change(self.tokens))
 
+    def to(self, device: torch.device) -> "Condition":
+        """The same on another device."""
+        return self.map(lambda part: part.to(device))
+
     @staticmethod
     def cat(*conditions: "Condition") -> "Condition":
         """All rows of all, in turn; all have tokens or none."""

@@ -46,11 +46,18 @@ def split(difference: Tensor, direction: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def check_interval(name: str, interval: Sequence[Knob]) -> None:
-    """LabError unless these are two noise levels, the lower one first."""
-    ends = [torch.as_tensor(end, dtype=torch.float32) for end in interval]
-    lengths = {end.numel() for end in ends} - {1}
-    if len(ends) != 2 or len(lengths) > 1 or not bool(((ends[0] >= 0) & (ends[0] <= ends[1]) & (ends[1] <= 1)).all()):
-        raise LabError(f"{name}={list(interval)}: use two levels of noise, from 0 to 1, the lower one first")
+    """LabError unless these are two noise levels, or two rows of them, the lower one first."""
+    advice = "use two levels of noise, from 0 to 1, the lower one first"
+    if not isinstance(interval, Sequence | Tensor) or len(interval) != 2:
+        raise LabError(f"{name}={interval}: {advice}".replace("\n", ""))
+    low, high = (torch.as_tensor(end, dtype=torch.float32).flatten().cpu() for end in interval)
+    if len(low) != len(high) and 1 not in (len(low), len(high)):
+        raise LabError(f"{name}=[{len(low)} values, {len(high)} values]: {advice}")
+    wrong = ~((low >= 0) & (low <= high) & (high <= 1))
+    if bool(wrong.any()):
+        first = int(wrong.nonzero()[0])
+        ends = [float(end.expand(len(wrong))[first]) for end in (low, high)]
+        raise LabError(f"{name}=[{ends[0]:g}, {ends[1]:g}]: {advice}")
 
 
 @dataclass(frozen=True)
@@ -71,13 +78,19 @@ class Guidance:
     interval             noise levels that are guided, from 0 (the first time step) to 1 (the last), each end a number
                          or a (B,) tensor; elsewhere the conditional branch alone (Kynkaanniemi et al. 2024)
     parallel             how much of the part of c - u that is parallel to c is kept: 1 all, 0 none, which guides
-                         without saturating (Sadat et al. 2024, APG, eq. 7; neither their momentum nor their norm)
+                         without saturating (APG, Sadat et al. 2024; without their momentum and norm)
     """
 
     scale: Knob = 1.0
     rescale_phi: Knob = 0.0
     interval: tuple[Knob, Knob] = (0.0, 1.0)
     parallel: Knob = 1.0
+
+    def rows(self, chosen: Tensor) -> "Guidance":
+        """That of some samples, where every knob is (B,)."""
+        low, high = self.interval
+        knobs = [torch.as_tensor(knob)[chosen] for knob in (self.scale, self.rescale_phi, low, high, self.parallel)]
+        return Guidance(knobs[0], knobs[1], (knobs[2], knobs[3]), knobs[4])
 
     def at(self, level: Tensor) -> "Guidance":
         """What holds at the noise levels (B,) in [0, 1] of a step: plain guidance, where they lie in the interval."""
@@ -113,15 +126,9 @@ class Guidance:
         parallel, orthogonal = split(difference, conditional)
         return conditional + (scale - 1) * (orthogonal + per_sample(self.parallel, conditional) * parallel)
 
-    def rescale(self, guided: Tensor, conditional: Tensor) -> Tensor:
-        """The guided output (B, C, H, W) with the std that rescale_phi asks for."""
-        if not bool((torch.as_tensor(self.rescale_phi) != 0).any()):
-            return guided
-        return rescaled(guided, conditional, self.rescale_phi)
-
     def combine(self, conditional: Tensor, unconditional: Tensor) -> Tensor:
         """The guided network output (B, C, H, W), in the space the network predicts."""
-        return self.rescale(self.mix(conditional, unconditional), conditional)
+        return rescaled(self.mix(conditional, unconditional), conditional, self.rescale_phi)
 
     def terms(self, conditional: Tensor, unconditional: Tensor, mixed: Tensor) -> GuidanceTerms:
         """For plots: `mixed` is what `mix` made of both, in their space."""

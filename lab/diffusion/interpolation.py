@@ -22,8 +22,8 @@ def slerp(start: Tensor, end: Tensor, weight: Knob) -> Tensor:
     dims = tuple(range(1, start.ndim))
     of_start, of_end = (side.square().sum(dims, keepdim=True).sqrt().clamp(min=1e-12) for side in (start, end))
     one, other = start / of_start, end / of_end
-    cosine = (one * other).sum(dims, keepdim=True).clamp(-1, 1)
-    angle = cosine.acos()
+    apart, together = ((one + sign * other).square().sum(dims, keepdim=True).sqrt() for sign in (-1, 1))
+    angle = 2 * torch.atan2(apart, together)  # exact near 0 and pi, where the arc cosine is not
     sine = angle.sin()
     flat = sine.abs() < 1e-4
     sine = torch.where(flat, 1.0, sine)

@@ -59,7 +59,7 @@ def ddpm(
 def euler(
     denoise: Denoiser, x: Tensor, schedule: NoiseSchedule, timesteps: Tensor, step_noise: StepNoise
 ) -> Iterator[SamplerState]:
-    """Karras et al. 2022, algorithm 1 without churn: x/alpha moves along eps as sigma/alpha shrinks.
+    """Karras et al. 2022, eq. 3: x/alpha moves along eps as sigma/alpha shrinks.
 
     x (B, C, H, W) unit noise; timesteps (S,) descending: exactly S evaluations. Written for x itself the step is
     alpha' x0 + sigma' eps, which is DDIM's with eta 0.
@@ -86,7 +86,7 @@ def euler_ancestral(
 def heun(
     denoise: Denoiser, x: Tensor, schedule: NoiseSchedule, timesteps: Tensor, step_noise: StepNoise
 ) -> Iterator[SamplerState]:
-    """Karras et al. 2022, algorithm 1 without churn: Euler, then again with the mean of both ends' derivatives.
+    """Karras et al. 2022, algorithm 1: Euler, then again with the mean of both ends' derivatives.
 
     x (B, C, H, W) unit noise; timesteps (S,) descending, a corrected level named twice: t0, t1, t1, t2, t2, ...
     Exactly S evaluations: the first at a level corrects the step to it, the second goes on from there. A step to a
