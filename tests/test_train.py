@@ -202,7 +202,7 @@ def test_the_clip_has_the_averaged_weights(train: Callable[..., Path]) -> None:
         (["preview.classes=[0]", "preview.prompts=[a]"], "preview: prompts and classes are given together"),
         (["conditioning=unconditional", "preview.classes=[0]"], "preview: this run is unconditional"),
         (["preview.count=0"], "preview.count=0: use at least 1"),
-        (["sampling.sampler=plms"], "sampling.sampler=plms: use one of"),
+        (["sampling.sampler=dimm"], "sampling.sampler=dimm: use one of"),
         (["sampling.num_inference_steps=1001"], "sampling.num_inference_steps=1001: use at most"),
     ],
 )
