@@ -23,8 +23,8 @@ def tensor(model: DiffusionModel, *args: Any, **settings: Any) -> Tensor:
     return samples
 
 
-def close(one: Tensor, other: Tensor) -> None:
-    torch.testing.assert_close(one, other, rtol=0, atol=1e-5)
+def close(one: Tensor, other: Tensor, atol: float = 1e-5) -> None:
+    torch.testing.assert_close(one, other, rtol=0, atol=atol)
 
 
 def differ(one: Tensor, other: Tensor) -> None:
@@ -38,22 +38,22 @@ def differ(one: Tensor, other: Tensor) -> None:
 def test_a_tensor_of_scales_equals_single_runs(tiny_model: Build, prediction_type: str) -> None:
     """A sweep is one batch: every scale on the same class and the same noise."""
     model = tiny_model(prediction_type)
-    scales = [-10.0, -1.0, 0.0, 0.5, 1.0, 3.0, 10.0]
-    classes = ["rose"] * len(scales)
-    together = tensor(model, classes=classes, numbers=[5], guidance_scale=torch.tensor(scales))
-    for i, scale in enumerate(scales):
+    scales = torch.linspace(-10, 10, 21)
+    together = tensor(model, classes=["rose"], count=21, numbers=[5], guidance_scale=scales)
+    for i, scale in enumerate(scales.tolist()):
         close(together[i : i + 1], tensor(model, classes=["rose"], numbers=[5], guidance_scale=scale))
 
 
 @pytest.mark.parametrize("prediction_type", ["eps", "x0", "v"])
 @pytest.mark.parametrize("knob", ["rescale_phi", "guidance_parallel"])
 def test_every_knob_of_guidance_is_each_samples_own(tiny_model: Build, prediction_type: str, knob: str) -> None:
+    """Within float32's rounding, which a gain of -10 to 10 multiplies at each step."""
     model = tiny_model(prediction_type)
     values = [-10.0, 0.0, 0.5, 1.0, 10.0]
     asked: dict[str, Any] = {"numbers": [5], "guidance_scale": 4.0}
     together = tensor(model, classes=["rose"] * 5, **asked, **{knob: torch.tensor(values)})
     for i, value in enumerate(values):
-        close(together[i : i + 1], tensor(model, classes=["rose"], **asked, **{knob: value}))
+        close(together[i : i + 1], tensor(model, classes=["rose"], **asked, **{knob: value}), atol=1e-4)
     differ(together[0], together[2])
 
 
