@@ -18,9 +18,29 @@ def zero_(module: nn.Module) -> nn.Module:
 
 
 def norm(channels: int) -> nn.GroupNorm:
-    """GroupNorm with as many groups of at least 4 channels as divide the width, 32 at most."""
-    groups = next(g for g in range(min(32, max(1, channels // 4)), 0, -1) if channels % g == 0)
+    """GroupNorm with groups of 16 channels where 16 divides the width, else as many larger ones as do.
+
+    Not more groups: torch's CPU kernel for channels_last takes vectors of 16 channels, and ten times as long for
+    groups of 4.
+    """
+    groups = next(g for g in range(max(1, channels // 16), 0, -1) if channels % g == 0)
     return nn.GroupNorm(groups, channels)
+
+
+class Dropout(nn.Dropout):
+    """nn.Dropout; on the CPU by one random byte an element, which takes a quarter of the time.
+
+    There p is rounded to a multiple of 1/256, and what is kept is scaled by the share that really is.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        dropped = round(256 * self.p)
+        if x.device.type != "cpu" or not self.training or dropped in (0, 256):
+            return super().forward(x)
+        drawn = torch.empty(-(-x.numel() // 8), dtype=torch.int64).random_(-(2**63), None)
+        layout = torch.empty_like(x, device="meta").stride()
+        kept = drawn.view(torch.uint8)[: x.numel()].as_strided(x.shape, layout) >= dropped
+        return x * (kept.to(x.dtype) * (256 / (256 - dropped)))
 
 
 def sinusoidal(t: Tensor, dim: int, max_period: float = 10_000.0) -> Tensor:
@@ -53,7 +73,7 @@ class ResidualBlock(nn.Module):
         self.norm1, self.conv1 = norm(in_channels), nn.Conv2d(in_channels, out_channels, 3, padding=1)
         self.modulation = nn.Linear(embedding_dim, 2 * out_channels)
         self.norm2 = norm(out_channels)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         self.conv2 = zero_(nn.Conv2d(out_channels, out_channels, 3, padding=1))
         same = in_channels == out_channels
         self.skip = nn.Identity() if same else nn.Conv2d(in_channels, out_channels, 1)
@@ -116,6 +136,9 @@ class FullAttention(_Attention):
     """Softmax attention between all places: O(N^2) in the number of places N."""
 
     def mix(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        if q.device.type == "cpu" and q.requires_grad:  # the fused kernel's backward takes 4 times as long there
+            weights = ((q * q.shape[2] ** -0.5).transpose(2, 3) @ k).softmax(dim=3)
+            return v @ weights.transpose(2, 3)
         q, k, v = (a.transpose(2, 3) for a in (q, k, v))  # (B, h, N, d)
         return F.scaled_dot_product_attention(q, k, v).transpose(2, 3)
 

@@ -11,6 +11,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from lab.errors import LabError
 from lab.networks.layers import (
     ATTENTION,
+    Dropout,
     FilterBank,
     FullAttention,
     LinearAttention,
@@ -63,9 +64,9 @@ def test_time_embedding_is_an_mlp_of_the_sinusoids() -> None:
 
 
 @pytest.mark.parametrize(
-    ("channels", "groups"), [(2, 1), (8, 2), (80, 20), (96, 24), (128, 32), (160, 32), (7, 1), (18, 3)]
+    ("channels", "groups"), [(2, 1), (8, 1), (36, 2), (80, 5), (96, 6), (128, 8), (160, 10), (7, 1), (50, 2), (37, 1)]
 )
-def test_norm_has_groups_of_at_least_four_that_divide(channels: int, groups: int) -> None:
+def test_norm_has_groups_of_16_or_the_next_that_divide(channels: int, groups: int) -> None:
     layer = norm(channels)
     assert layer.num_groups == groups
     assert layer(torch.randn(2, channels, 3, 3)).shape == (2, channels, 3, 3)
@@ -105,7 +106,54 @@ def test_dropout_acts_in_training_only() -> None:
     assert torch.equal(block(x, embedding), block(x, embedding))
 
 
+@pytest.mark.parametrize("shape", [(64, 32, 8, 8), (3, 5, 7), (10_001,)])
+@pytest.mark.parametrize("p", [0.1, 0.5])
+def test_dropout_drops_that_share_and_keeps_the_mean(shape: tuple[int, ...], p: float) -> None:
+    x = torch.ones(shape)
+    x = x.to(memory_format=torch.channels_last) if x.ndim == 4 else x
+    torch.manual_seed(0)
+    out = Dropout(p)(x)
+    assert out.shape == x.shape and out.stride() == x.stride()
+    kept = out > 0
+    share = round(256 * p) / 256
+    torch.testing.assert_close(out[kept], torch.full_like(out[kept], 1 / (1 - share)))
+    spread = (share * (1 - share) / x.numel()) ** 0.5
+    assert float(1 - kept.float().mean()) == pytest.approx(share, abs=5 * spread)
+
+
+def test_dropout_passes_gradients_where_it_kept() -> None:
+    x = torch.randn(4, 6, 3, 3, requires_grad=True)
+    out = Dropout(0.3)(x)
+    out.sum().backward()
+    assert x.grad is not None
+    torch.testing.assert_close(x.grad * x, out)
+
+
+def test_dropout_draws_from_torchs_generator_and_none_alike() -> None:
+    x, layer = torch.ones(2, 512), Dropout(0.5)
+    torch.manual_seed(3)
+    one, other = layer(x), layer(x)
+    torch.manual_seed(3)
+    assert torch.equal(layer(x), one) and not torch.equal(one, other)
+    agree = (one == other).float().mean()  # of independent masks: a half
+    assert float(agree) == pytest.approx(0.5, abs=5 * 0.5 / 1024**0.5)
+
+
+@pytest.mark.parametrize("p", [0.0, 1.0])
+def test_dropout_of_nothing_and_of_everything(p: float) -> None:
+    assert torch.equal(Dropout(p)(torch.ones(5)), torch.ones(5) * (1 - p))
+
+
 # -- attention ---------------------------------------------------------------------------------------
+
+
+def test_full_attention_is_the_same_with_and_without_gradients() -> None:
+    """Two kernels on the CPU: one that trains faster, one that needs no N^2 weights."""
+    module = perturbed(FullAttention(64, 32))
+    x = features(2, 64, 4, 6)
+    trained = module(x.clone().requires_grad_())
+    with torch.no_grad():
+        torch.testing.assert_close(module(x), trained)
 
 
 def naive_full(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
