@@ -6,7 +6,6 @@ model.sample(condition=daisy, **renoise(model, pictures, rose, start_step=20).st
 model.sample(condition=daisy, **inpaint(model, pictures, mask))                           # stays where mask is 1
 """
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +24,7 @@ from lab.diffusion import Guidance
 from lab.diffusion.inversion import ddim_inversion
 from lab.errors import LabError
 from lab.model import DiffusionModel
+from lab.quality import psnr
 from lab.seeding import noise
 
 Pictures = Tensor | Sequence[str | Path | Image.Image]
@@ -71,12 +71,6 @@ def pictures(model: DiffusionModel, images: Pictures) -> Tensor:
     if not bool((images.abs() <= 1).all()):
         raise LabError("images: a tensor must lie in [-1, 1], and be finite")
     return images.float()
-
-
-def psnr(one: Tensor, other: Tensor) -> Tensor:
-    """Peak signal-to-noise ratio (B,) in dB of images (B, 3, H, W) in [-1, 1], whose peak is 2."""
-    error = (one - other).square().flatten(1).mean(1)
-    return 20 * math.log10(2) - 10 * error.log10()
 
 
 @torch.no_grad()

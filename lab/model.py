@@ -10,7 +10,7 @@ from PIL import Image
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
-from lab.autoencoders import Identity
+from lab.autoencoders import Autoencoder
 from lab.conditioning import Condition, Conditioner
 from lab.conditioning.base import Request
 from lab.denoising import GuidedDenoiser, Known, Switch
@@ -42,7 +42,7 @@ class DiffusionModel(nn.Module):
         self,
         network: UNet,
         conditioner: Conditioner,
-        autoencoder: Identity,
+        autoencoder: Autoencoder,
         parameterization: Parameterization,
         image_size: int,
         sampling: SamplingDefaults | None = None,
@@ -178,9 +178,8 @@ class DiffusionModel(nn.Module):
 
     def check_size(self, height: int, width: int) -> tuple[int, int]:
         """Sides of the latents of such images; LabError unless autoencoder and network can have them."""
+        self.autoencoder.check_size(height, width)
         factor = self.autoencoder.factor
-        if height % factor or width % factor:
-            raise LabError(f"size {height}x{width}: the autoencoder takes multiples of {factor}")
         self.network.check_size(height // factor, width // factor)
         return height // factor, width // factor
 

@@ -3,45 +3,25 @@
 import contextlib
 import json
 import logging
-import os
-from collections.abc import Iterator
-from dataclasses import fields
 from pathlib import Path
-from typing import Any
 
 import torch
-from filelock import FileLock, Timeout
 from omegaconf import DictConfig, OmegaConf
 
 from lab import checkpoint
+from lab.autoencoders import Autoencoder, Identity
 from lab.conditioning import ClipVector
 from lab.config import build, check_keys
 from lab.errors import LabError
-from lab.folders import absent, remove_empty
 from lab.model import DiffusionModel
-from lab.render.provenance import write_whole
-from lab.sampling import SamplingDefaults
 
 logger = logging.getLogger(__name__)
 
 CONFIG = "config.yaml"
+IDENTITY = "lab.autoencoders.Identity"
 OWN_CLIP = "clip"  # folder of a run that holds the CLIP it was trained with
 REFERENCE = Path(__file__).resolve().parent.parent / "results" / "reference"
 
-# What may change when a run is continued: how long and how it is computed, how it is looked at, where files lie.
-WATCHING = ("log_every", "preview_every", "save_every", "keep", "trackers")
-COMPUTING = ("precision", "compile", "accumulation")
-FREE = {
-    "resume",
-    "training.steps",
-    "image_set",  # images may come and go, but not unseen: see `refuse_changes`
-    *(f"{part}.{key}" for part in ("training", "clip_training") for key in (*WATCHING, *COMPUTING)),
-    *(f"preview.{key}" for key in ("classes", "prompts", "count")),
-    *(f"sampling.{field.name}" for field in fields(SamplingDefaults)),
-    *(f"data.{key}" for key in ("root", "cache_dir", "workers", "download")),
-}
-# What training fills in from the data and CLIP; it may not change either, once it is there.
-FILLED_IN = {f"conditioning.{key}" for key in ("dim", "fingerprint", "class_names")}
 NEEDED = ("task", "data", "autoencoder", "conditioning", "model", "diffusion", "sampling")
 
 
@@ -77,14 +57,14 @@ def read_config(run: str | Path) -> DictConfig:
         raise LabError(
             f"run={run}: no {CONFIG} there; name a folder that python -m lab.train wrote, e.g. results/class_cond"
         )
-    cfg = _read(path)
+    cfg = read_yaml(path)
     missing = [key for key in NEEDED if key not in cfg]
     if missing:
         raise LabError(f"{path}: damaged, it has no {missing[0]}; restore the file, or train anew")
     return cfg
 
 
-def _read(path: Path) -> DictConfig:
+def read_yaml(path: Path) -> DictConfig:
     """LabError for a file that is no configuration."""
     try:
         cfg = OmegaConf.load(path)
@@ -124,6 +104,60 @@ def load(run: str | Path, device: str | None = None, weights: str = "weights") -
     return _on_device(model, device).eval()
 
 
+def load_autoencoder(run: str | Path, device: torch.device | str | None = None) -> Autoencoder:
+    """The trained autoencoder of a run, averaged weights, frozen: one that trained it, or one in its latents.
+
+    Raises LabError for a folder that is no such run or has no sound checkpoint.
+    """
+    cfg = read_config(run)
+    with torch.device("meta"):
+        autoencoder: Autoencoder = build(cfg.autoencoder)
+    if isinstance(autoencoder, Identity):
+        raise LabError(f"run={run}: it has no autoencoder; python -m lab.train +experiment=vae trains one")
+    found = checkpoint.latest(Path(run) / "checkpoints")
+    if found is None:
+        raise LabError(f"run={run}: no checkpoint in {Path(run) / 'checkpoints'} yet; train it first")
+    prefix = "autoencoder." if cfg.task == "autoencoder" else "model.autoencoder."
+    tensors = {k.removeprefix(prefix): v for k, v in found.tensors("weights").items() if k.startswith(prefix)}
+    try:
+        autoencoder.load_state_dict(tensors, assign=True)
+    except RuntimeError as error:
+        raise LabError(f"{found.path}: does not fit the autoencoder that {Path(run) / CONFIG} describes") from error
+    autoencoder.to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    return autoencoder.to(memory_format=torch.channels_last).eval().requires_grad_(False)  # type: ignore[call-overload, no-any-return]
+
+
+def with_autoencoder(cfg: DictConfig, run_dir: Path | None = None) -> DictConfig:
+    """The config of a diffusion run with the autoencoder of the run `latents.run` filled in.
+
+    Where that is gone, the one in `run_dir`, which a run in its latents keeps. Raises LabError where neither is there.
+    """
+    if cfg.task != "diffusion":
+        return cfg
+    if cfg.latents.run is None:
+        if cfg.autoencoder["_target_"] != IDENTITY:
+            raise LabError(
+                "autoencoder: diffusion in latents needs a trained one; leave it out, and give latents.run=results/vae"
+            )
+        return cfg
+    source = read_config(autoencoder_run(cfg, run_dir))
+    if source.autoencoder["_target_"] == IDENTITY:
+        raise LabError(f"latents.run={cfg.latents.run}: that run has no autoencoder; use one of +experiment=vae")
+    filled: DictConfig = cfg.copy()
+    filled.autoencoder = source.autoencoder
+    return filled
+
+
+def autoencoder_run(cfg: DictConfig, run_dir: Path | None = None) -> Path:
+    """The folder that a latent run's autoencoder comes from; LabError where there is none."""
+    for folder in (Path(cfg.latents.run), run_dir):
+        if folder is not None and (folder / CONFIG).is_file() and (folder / "checkpoints").is_dir():
+            return folder
+    raise LabError(
+        f"latents.run={cfg.latents.run}: no trained autoencoder there; python -m lab.train +experiment=vae trains one"
+    )
+
+
 def _on_device(model: DiffusionModel, device: str | None) -> DiffusionModel:
     """The model on a device, by default CUDA where there is one."""
     try:
@@ -145,57 +179,3 @@ def clip_trained_on(folder: Path) -> str | None:
         return None
     name: str | None = json.loads(note.read_text()).get("training", {}).get("image_set")
     return name
-
-
-def refuse_changes(cfg: DictConfig, run_dir: Path) -> None:
-    """LabError naming the first setting in which `cfg` differs from the run that `run_dir` already holds.
-
-    Other images under the same settings are warned of.
-    """
-    path = run_dir / CONFIG
-    if not path.is_file():
-        return
-    old, new = (OmegaConf.to_container(c, resolve=True) for c in (_read(path), cfg))
-    for key, was, now in _differences(old, new):
-        if key == "image_set" and was and now:
-            logger.warning("%s: started with the images %s, and goes on with %s", run_dir, was, now)
-        if key not in FREE and not (key in FILLED_IN and (not was or not now)):
-            raise LabError(
-                f"{key}={now}: the run in {run_dir} was started with {was}; "
-                f"use that to go on with it, or another hydra.run.dir"
-            )
-
-
-@contextlib.contextmanager
-def alone_in(run_dir: Path) -> Iterator[None]:
-    """Holds the run's folder for this command (all its processes); LabError where another one trains in it."""
-    if int(os.environ.get("RANK", 0)) > 0:  # the first process holds it
-        yield
-        return
-    made = absent(run_dir)
-    run_dir.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(run_dir / ".lock", timeout=0)
-    try:
-        lock.acquire()
-    except Timeout as error:
-        raise LabError(f"{run_dir}: another process is training there; wait, or use another hydra.run.dir") from error
-    try:
-        yield
-    finally:
-        with contextlib.suppress(OSError):  # Windows keeps it while it is held, and takes it away itself
-            (run_dir / ".lock").unlink()
-        lock.release()
-        remove_empty(made)
-
-
-def write_config(cfg: DictConfig, run_dir: Path) -> None:
-    """Write the run's resolved configuration, from which `load` builds its model."""
-    text = OmegaConf.to_yaml(cfg, resolve=True)
-    write_whole(run_dir / CONFIG, lambda staged: staged.write_text(text))
-
-
-def _differences(old: Any, new: Any, path: str = "") -> list[tuple[str, Any, Any]]:
-    if isinstance(old, dict) and isinstance(new, dict):
-        keys = sorted(set(old) | set(new))
-        return [d for key in keys for d in _differences(old.get(key), new.get(key), f"{path}.{key}".lstrip("."))]
-    return [] if old == new else [(path, old, new)]

@@ -14,9 +14,10 @@ from torch import Tensor
 
 import lab
 from lab import checkpoint, runs
+from lab.continuing import alone_in, refuse_changes, write_config
 from lab.errors import LabError
 from lab.model import DiffusionModel
-from lab.runs import alone_in, build_model, clip_trained_on, read_config, refuse_changes, write_config
+from lab.runs import build_model, clip_trained_on, read_config
 
 
 def sampled(model: DiffusionModel, **asked: Any) -> Tensor:

@@ -20,6 +20,7 @@ from lab.render import read_provenance
 
 Command = Callable[..., tuple[int, str]]
 EXPERIMENTS = sorted(path.stem for path in (CONF / "experiment").glob("*.yaml"))
+VAE = ("autoencoder.channels=16", "autoencoder.blocks=1", "reconstruction.perceptual=none")
 FORMULAS = sorted(path.stem for path in (CONF / "diffusion").glob("*.yaml"))
 
 
@@ -27,7 +28,6 @@ FORMULAS = sorted(path.stem for path in (CONF / "diffusion").glob("*.yaml"))
 def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(runs, "REFERENCE", tmp_path / "reference")
-    monkeypatch.setattr(lab.train, "REFERENCE", tmp_path / "reference")
 
 
 @pytest.fixture
@@ -81,13 +81,18 @@ def test_every_experiment_trains_looks_and_saves(experiment: str, train: Callabl
     """Two steps on tiny petals. The CLIP is the one of `clip_run`: another test trains it."""
     shutil.copytree(clip_run / "clip", Path("reference") / "flower_clip_small")
     quick = ["training.steps=2", "training.preview_every=2", "preview.classes=null"]
+    if experiment == "vae":
+        quick += VAE
+    if experiment.startswith("latent"):
+        train("vae", "+experiment=vae", "training.steps=1", *VAE)
+        quick += ["latents.run=vae", "data.image_size=32"]
     run = train("run", f"+experiment={experiment}", *quick, "preview.count=1")
     assert [row["step"] for row in rows(run)] == ["1", "2"]
     assert all(float(row["loss"]) > 0 for row in rows(run))
     assert (run / "loss.png").is_file()
     assert checkpoint.latest(run / "checkpoints").step == 2  # type: ignore[union-attr]
     task = OmegaConf.load(run / "config.yaml").task
-    assert (run / "samples" / "step_0000002.png").is_file() == (task == "diffusion")
+    assert (run / "samples" / "step_0000002.png").is_file() == (task != "flower_clip")
     assert (run / "clip").is_dir() == (task == "flower_clip")
 
 
@@ -272,3 +277,70 @@ def test_a_full_disk_before_anything_is_written(small_disk: Callable[[int], Path
     (disk / "full").write_bytes(bytes(4096))
     assert "No space left on device" in refused(str(disk / "run"), "conditioning=unconditional", "training.steps=1")
     assert [path.name for path in disk.iterdir()] == ["full"]
+
+
+# -- autoencoders and their latents ------------------------------------------------------------------
+
+LATENT = ("+experiment=latent_class_cond", "conditioning.dim=8", "data.image_size=32", "latents.run=vae")
+
+
+@pytest.fixture
+def vae(train: Callable[..., Path]) -> Path:
+    return train("vae", "+experiment=vae", "data.image_size=32", "training.steps=3", *VAE)
+
+
+def test_a_latent_run_has_its_autoencoder_and_scale_in_its_checkpoint(vae: Path, train: Callable[..., Path]) -> None:
+    run = train("latent", *LATENT, "training.steps=3")
+    shutil.rmtree(vae)
+    model, original = lab.load(run), runs.load_autoencoder(run)
+    images = torch.rand(2, 3, 32, 32) * 2 - 1
+    with torch.no_grad():
+        assert torch.equal(model.autoencoder.encode(images), original.encode(images))
+    assert float((model.autoencoder.latent_std - 1).abs().max()) > 1e-3
+    assert not model.autoencoder.bounded
+    samples = model.sample(classes=[0], num_inference_steps=2, output="tensor", height=32, width=64)
+    assert isinstance(samples, Tensor) and samples.shape == (1, 3, 32, 64)
+
+
+def test_a_latent_run_goes_on_bit_for_bit_though_the_autoencoders_run_is_gone(
+    vae: Path, train: Callable[..., Path]
+) -> None:
+    whole = train("whole", *LATENT, "training.steps=6")
+    parts = train("parts", *LATENT, "training.steps=3")
+    shutil.rmtree(vae)
+    train("parts", *LATENT, "training.steps=6")
+    assert same(tensors(whole), tensors(parts))
+    assert rows(whole) == rows(parts)
+
+
+def test_another_autoencoder_is_refused(vae: Path, train: Callable[..., Path], refused: Callable[..., str]) -> None:
+    train("latent", *LATENT, "training.steps=3")
+    shutil.rmtree(vae)
+    train("vae", "+experiment=vae", "data.image_size=32", "training.steps=4", "seed=5", *VAE)
+    assert "latents.fingerprint=" in refused("latent", *LATENT, "training.steps=6")
+    shutil.rmtree(vae)
+    train("vae", "+experiment=vae", "autoencoder=vq", "data.image_size=32", "training.steps=1", *VAE)
+    assert "latent was started with lab.autoencoders.AutoencoderKL" in refused("latent", *LATENT)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "words"),
+    [
+        (LATENT, "latents.run=vae: no trained autoencoder there; python -m lab.train +experiment=vae"),
+        (("+experiment=class_cond", "autoencoder=kl"), "give latents.run=results/vae"),
+        (("+experiment=vae", "autoencoder=identity"), "autoencoder=identity: there is nothing to train"),
+        (("+experiment=vae", "data.image_size=18"), "size 18x18: the autoencoder takes multiples of 4"),
+        (("+experiment=vae", "autoencoder.factor=3"), "autoencoder.factor=3: use 1, 2, 4"),
+        (("+experiment=vae", "reconstruction.error=l3"), "reconstruction.error=l3: use one of l1, l2"),
+        (("+experiment=vae",), "reference/flower_clip"),
+    ],
+)
+def test_autoencoders_that_cannot_be(refused: Callable[..., str], overrides: tuple[str, ...], words: str) -> None:
+    assert words in refused("run", *overrides)
+    assert not Path("run").exists()
+
+
+def test_the_autoencoder_of_a_pixel_run_is_none(train: Callable[..., Path], refused: Callable[..., str]) -> None:
+    train("pixels", "+experiment=class_cond", "conditioning.dim=8", "training.steps=1")
+    line = refused("run", "+experiment=latent_class_cond", "latents.run=pixels")
+    assert "latents.run=pixels: that run has no autoencoder" in line

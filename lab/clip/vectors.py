@@ -1,19 +1,16 @@
 """CLIP vectors of a whole image set, computed once for each model and set, and their statistics."""
 
 import logging
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
 from torch import Tensor
 
 from lab.clip.captions import CaptionMaker
 from lab.clip.model import Clip
 from lab.data import ImageSet
-from lab.data.cache import locked, writing_to
+from lab.data.tensors import cached
 from lab.seeding import generator
 
 log = logging.getLogger(__name__)
@@ -34,7 +31,7 @@ class VectorStats:
 def clip_vectors(clip: Clip, image_set: ImageSet, cache_dir: str | Path, flips: bool = True) -> Tensor:
     """(N, V, dim) float32 of unit norm: each image's centre crop and, with flips, its mirror image.
 
-    Kept in `cache_dir`/clip. A file that is damaged, or of another model, preprocessing or set, is made anew.
+    Kept in `cache_dir`/clip; made anew for another model, preprocessing or set.
     Raises LabError naming the folder where it cannot be written.
     """
     folder, views = Path(cache_dir) / "clip", "mirrored" if flips else "centre"
@@ -48,15 +45,7 @@ def clip_vectors(clip: Clip, image_set: ImageSet, cache_dir: str | Path, flips: 
     }
     path = folder / f"{image_set.name}-{image_set.fingerprint}-{clip.fingerprint}-{views}.safetensors"
     shape = (len(image_set), 2 if flips else 1, clip.dim)
-    vectors = _read(path, about, shape)
-    if vectors is not None:
-        return vectors
-    with writing_to(folder), locked(path.with_suffix(".lock")):
-        vectors = _read(path, about, shape)  # another process may have been first
-        if vectors is None:
-            vectors = encode_set(clip, image_set, flips)
-            _write(path, vectors, about)
-    return vectors
+    return cached(path, about, shape, lambda: encode_set(clip, image_set, flips))
 
 
 def encode_set(clip: Clip, image_set: ImageSet, flips: bool = False) -> Tensor:
@@ -78,28 +67,3 @@ def vector_stats(clip: Clip, image_set: ImageSet, vectors: Tensor, seed: int = 0
     text = torch.cat([clip.encode_text(texts[i : i + BATCH]) for i in range(0, len(texts), BATCH)])
     std = flat.var(dim=0, unbiased=False).mean().sqrt()
     return VectorStats(flat.mean(dim=0), std, text.mean(dim=0).to(flat))
-
-
-def _read(path: Path, about: dict[str, str], shape: tuple[int, ...]) -> Tensor | None:
-    """The cached vectors, if the file is sound and says that it is what is asked for."""
-    if not path.exists():
-        return None
-    try:
-        with safe_open(path, framework="pt") as file:
-            vectors: Tensor = file.get_tensor("vectors")
-            sound = file.metadata() == about and vectors.shape == shape and vectors.dtype == torch.float32
-    except (SafetensorError, OSError) as error:
-        log.warning("%s: damaged (%s)", path, error)
-        sound = False
-    if not sound:
-        log.warning("%s: not what is asked for, encoding the set anew", path)
-    return vectors if sound else None
-
-
-def _write(path: Path, vectors: Tensor, about: dict[str, str]) -> None:
-    staged = path.with_name(f"{path.name}.{os.getpid()}.partial")
-    try:
-        staged.write_bytes(save({"vectors": vectors.contiguous()}, metadata=about))
-        os.replace(staged, path)
-    finally:
-        staged.unlink(missing_ok=True)

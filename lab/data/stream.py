@@ -11,6 +11,8 @@ from lab.seeding import generator
 class BatchStream:
     """An endless stream of augmented batches; each rank of a run sees a slice of what one process sees."""
 
+    of_moments = False  # whether batches hold an autoencoder's moments in place of images
+
     def __init__(
         self, image_set: ImageSet, batch_size: int, seed: int, class_balanced: bool = False, flip: bool = True
     ) -> None:
@@ -47,13 +49,17 @@ class BatchStream:
 
         Crops are drawn for the whole batch and then sliced. Raises LabError unless `world` divides the batch.
         """
-        if self.batch_size % world:
-            raise LabError(f"training.batch_size={self.batch_size}: must be a multiple of {world} processes")
-        share = self.batch_size // world
-        mine = slice(rank * share, (rank + 1) * share)
+        mine = self.share(rank, world)
         indices = self.indices(step)[mine]
         places = self.image_set.place(self.batch_size, generator(self.seed, "augment", step), self.flip)
         return Batch(self.image_set.crop(indices, places.part(mine)), self.image_set.labels[indices], indices)
+
+    def share(self, rank: int, world: int) -> slice:
+        """A rank's rows of the batch; LabError unless `world` divides it."""
+        if self.batch_size % world:
+            raise LabError(f"training.batch_size={self.batch_size}: must be a multiple of {world} processes")
+        rows = self.batch_size // world
+        return slice(rank * rows, (rank + 1) * rows)
 
     def epoch(self, step: int) -> float:
         """How many times the set has been seen before this step."""

@@ -35,7 +35,7 @@ class DiffusionTask(Task):
         self.preview_request, self.preview_count = preview_request or Request(), preview_count
 
     def inputs(self, step: int, rank: int = 0, world: int = 1) -> dict[str, Tensor]:
-        """images (B, 3, H, W), condition (B, ...), t (B,), eps like the latents, drop (B,): this rank's rows.
+        """This rank's images or moments, condition (B, ...), t (B,), drop (B,), eps and posterior (B, C, h, w).
 
         Noise, time steps and dropout are drawn for the global batch, so that ranks together see what one
         process would. Time steps are stratified over the batch, which steadies the loss.
@@ -49,23 +49,26 @@ class DiffusionTask(Task):
         drop = torch.rand(total, generator=draw) < self.model.conditioner.dropout
         device = self.model.device
         on_device = generator(self.seed, "noise", step, device=device)
-        factor = self.model.autoencoder.factor
-        shape = (self.model.autoencoder.latent_channels, *(s // factor for s in batch.images.shape[2:]))
-        eps = torch.randn(total, *shape, generator=on_device, device=device)
+        autoencoder = self.model.autoencoder
+        factor = 1 if self.stream.of_moments else autoencoder.factor
+        shape = (autoencoder.latent_channels, *(side // factor for side in batch.images.shape[2:]))
+        draws = ["eps", "posterior"] if autoencoder.stochastic else ["eps"]
+        noises = {name: torch.randn(total, *shape, generator=on_device, device=device)[rows] for name in draws}
         return {
             "images": batch.images,
             "condition": self.model.conditioner.training_inputs(batch),
             "t": (u * timesteps).long().clamp(max=timesteps - 1)[rows],
-            "eps": eps[rows],
             "drop": drop[rows],
+            **noises,
         }
 
     def forward(  # type: ignore[override]
-        self, images: Tensor, condition: Tensor, t: Tensor, eps: Tensor, drop: Tensor
+        self, images: Tensor, condition: Tensor, t: Tensor, eps: Tensor, drop: Tensor, posterior: Tensor | None = None
     ) -> dict[str, Tensor]:
         """{"loss": (B,)} weighted squared error of the output; {"x0_error": ()} of x0, unweighted."""
         model, formulas = self.model, self.model.parameterization
-        x0 = model.autoencoder.encode(images)
+        moments = images if self.stream.of_moments else model.autoencoder.moments(images)
+        x0 = model.autoencoder.latents(moments, posterior)
         x_t = formulas.schedule.add_noise(x0, eps, t).contiguous(memory_format=torch.channels_last)
         output = model.network(x_t, t, model.conditioner(condition, drop)).float()
         error = (output - formulas.target(x0, eps, t)).square().mean(dim=(1, 2, 3))

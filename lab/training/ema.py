@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 
 class EMA:
-    """Averages parameters; the decay rises as (1 + step) / (10 + step) until it reaches `decay`.
+    """Averages what is trained; the decay rises as (1 + step) / (10 + step) until it reaches `decay`.
 
     Without the warm-up the random start weighs on the average for the first 1 / (1 - decay) steps and more.
     decay lies in [0, 1); `TrainingSettings` sees to it.
@@ -16,7 +16,7 @@ class EMA:
 
     def __init__(self, module: nn.Module, decay: float = 0.9995) -> None:
         self.decay = decay
-        self.parameters = dict(module.named_parameters())
+        self.parameters = {name: p for name, p in module.named_parameters() if p.requires_grad}
         self.averages = {name: parameter.detach().clone() for name, parameter in self.parameters.items()}
 
     @torch.no_grad()

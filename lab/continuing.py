@@ -1,0 +1,90 @@
+"""Going on with a run: what may change meanwhile, and who may write into its folder."""
+
+import contextlib
+import logging
+import os
+from collections.abc import Iterator
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+from omegaconf import DictConfig, OmegaConf
+
+from lab.errors import LabError
+from lab.folders import absent, remove_empty
+from lab.render.provenance import write_whole
+from lab.runs import CONFIG, read_yaml
+from lab.sampling import SamplingDefaults
+
+logger = logging.getLogger(__name__)
+
+# What may change when a run is continued: how long and how it is computed, how it is looked at, where files lie.
+WATCHING = ("log_every", "preview_every", "save_every", "keep", "trackers")
+COMPUTING = ("precision", "compile", "accumulation")
+FREE = {
+    "resume",
+    "training.steps",
+    "image_set",  # images may come and go, but not unseen: see `refuse_changes`
+    *(f"{part}.{key}" for part in ("training", "clip_training") for key in (*WATCHING, *COMPUTING)),
+    "latents.run",  # where it lies; `latents.fingerprint` says what it is
+    *(f"preview.{key}" for key in ("classes", "prompts", "count")),
+    *(f"sampling.{field.name}" for field in fields(SamplingDefaults)),
+    *(f"data.{key}" for key in ("root", "cache_dir", "workers", "download")),
+}
+# What training fills in from the data and CLIP; it may not change either, once it is there.
+FILLED_IN = {"latents.fingerprint", *(f"conditioning.{key}" for key in ("dim", "fingerprint", "class_names"))}
+
+
+def refuse_changes(cfg: DictConfig, run_dir: Path) -> None:
+    """LabError naming the first setting in which `cfg` differs from the run that `run_dir` already holds.
+
+    Other images under the same settings are warned of.
+    """
+    path = run_dir / CONFIG
+    if not path.is_file():
+        return
+    old, new = (OmegaConf.to_container(c, resolve=True) for c in (read_yaml(path), cfg))
+    for key, was, now in _differences(old, new):
+        if key == "image_set" and was and now:
+            logger.warning("%s: started with the images %s, and goes on with %s", run_dir, was, now)
+        if key not in FREE and not (key in FILLED_IN and (not was or not now)):
+            raise LabError(
+                f"{key}={now}: the run in {run_dir} was started with {was}; "
+                f"use that to go on with it, or another hydra.run.dir"
+            )
+
+
+@contextlib.contextmanager
+def alone_in(run_dir: Path) -> Iterator[None]:
+    """Holds the run's folder for this command (all its processes); LabError where another one trains in it."""
+    if int(os.environ.get("RANK", 0)) > 0:  # the first process holds it
+        yield
+        return
+    made = absent(run_dir)
+    run_dir.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(run_dir / ".lock", timeout=0)
+    try:
+        lock.acquire()
+    except Timeout as error:
+        raise LabError(f"{run_dir}: another process is training there; wait, or use another hydra.run.dir") from error
+    try:
+        yield
+    finally:
+        with contextlib.suppress(OSError):  # Windows keeps it while it is held, and takes it away itself
+            (run_dir / ".lock").unlink()
+        lock.release()
+        remove_empty(made)
+
+
+def write_config(cfg: DictConfig, run_dir: Path) -> None:
+    """Write the run's resolved configuration, from which `load` builds its model."""
+    text = OmegaConf.to_yaml(cfg, resolve=True)
+    write_whole(run_dir / CONFIG, lambda staged: staged.write_text(text))
+
+
+def _differences(old: Any, new: Any, path: str = "") -> list[tuple[str, Any, Any]]:
+    if isinstance(old, dict) and isinstance(new, dict):
+        keys = sorted(set(old) | set(new))
+        return [d for key in keys for d in _differences(old.get(key), new.get(key), f"{path}.{key}".lstrip("."))]
+    return [] if old == new else [(path, old, new)]

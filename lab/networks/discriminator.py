@@ -1,0 +1,29 @@
+"""Tells real patches from reconstructed ones."""
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+class PatchDiscriminator(nn.Sequential):
+    """Images (B, 3, H, W) -> a logit for each overlapping patch (B, 1, h, w): high is real.
+
+    Isola et al. 2017, "Image-to-image translation with conditional adversarial networks", section 3.2.2, with group
+    normalisation, which knows nothing of the batch.
+
+    layers   strided convolutions; each doubles what a patch covers
+    """
+
+    def __init__(self, channels: int = 48, layers: int = 3) -> None:
+        stages: list[nn.Module] = [nn.Conv2d(3, channels, 4, stride=2, padding=1), nn.LeakyReLU(0.2)]
+        width = channels
+        for layer in range(1, layers + 1):
+            wider, stride = min(2 * width, 4 * channels), 2 if layer < layers else 1
+            convolution = nn.Conv2d(width, wider, 4, stride=stride, padding=1, bias=False)
+            stages += [convolution, nn.GroupNorm(8, wider), nn.LeakyReLU(0.2)]
+            width = wider
+        super().__init__(*stages, nn.Conv2d(width, 1, 4, padding=1))
+
+
+def hinge_loss(real: Tensor, fake: Tensor) -> Tensor:
+    """Loss (B,) of a discriminator with these logits (B, 1, h, w) (Lim & Ye 2017, "Geometric GAN")."""
+    return 0.5 * (F.relu(1 - real) + F.relu(1 + fake)).mean(dim=(1, 2, 3))

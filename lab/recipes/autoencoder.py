@@ -1,0 +1,49 @@
+"""Training an autoencoder, for diffusion in its latents."""
+
+from pathlib import Path
+
+import torch
+from omegaconf import DictConfig
+
+from lab import runs
+from lab.autoencoders import Autoencoder, Identity
+from lab.clip import load_clip
+from lab.config import build
+from lab.data import BatchStream, Source
+from lab.errors import LabError
+from lab.perceptual import PerceptualDistance
+from lab.recipes.run import run
+from lab.seeding import derive
+from lab.training import AutoencoderTask, ReconstructionLosses, TrainingSettings
+
+
+def check_autoencoder(cfg: DictConfig) -> None:
+    """LabError for an autoencoder that cannot be built, or cannot have images of that size."""
+    build(cfg.reconstruction)
+    with torch.device("meta"):
+        autoencoder: Autoencoder = build(cfg.autoencoder)
+    if isinstance(autoencoder, Identity):
+        raise LabError("autoencoder=identity: there is nothing to train; use autoencoder=kl or autoencoder=vq")
+    autoencoder.check_size(cfg.data.image_size, cfg.data.image_size)
+
+
+def train_autoencoder(cfg: DictConfig, run_dir: Path) -> None:
+    """An autoencoder of the configured data's images, for diffusion in its latents."""
+    settings: TrainingSettings = build(cfg.training)
+    source: Source = build(cfg.data)
+    losses: ReconstructionLosses = build(cfg.reconstruction)
+    perceptual = perceptual_distance(losses, cfg)
+    images, held_out = source.load("train"), source.load("held_out")
+    torch.manual_seed(derive(cfg.seed, "init"))
+    autoencoder: Autoencoder = build(cfg.autoencoder)
+    stream = BatchStream(images, settings.batch_size, cfg.seed, settings.class_balanced, settings.flip)
+    run(cfg, AutoencoderTask(autoencoder, stream, held_out, cfg.seed, losses, perceptual), run_dir, settings)
+
+
+def perceptual_distance(losses: ReconstructionLosses, cfg: DictConfig) -> PerceptualDistance | None:
+    """By the features that the losses name; LabError where they are out of reach."""
+    if losses.perceptual == "none" or losses.perceptual_weight == 0:
+        return None
+    if losses.perceptual == "vgg":
+        return PerceptualDistance.of_vgg()
+    return PerceptualDistance.of_clip(load_clip("flower_clip", str(runs.REFERENCE / "flower_clip")))

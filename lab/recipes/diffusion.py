@@ -1,0 +1,101 @@
+"""Training a diffusion model in pixels, or in the latents of a trained autoencoder."""
+
+import logging
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from omegaconf import DictConfig, OmegaConf
+
+from lab.autoencoders import Autoencoder
+from lab.conditioning import ClipVector, Conditioner, Unconditional
+from lab.conditioning.base import Request
+from lab.conditioning.classes import class_index
+from lab.config import build
+from lab.data import BatchStream, ImageSet, Source
+from lab.errors import LabError
+from lab.latents import LatentStream, fingerprint, set_moments, take_statistics
+from lab.recipes.flower_clip import own_clip
+from lab.recipes.run import run
+from lab.runs import CONFIG, autoencoder_run, build_model, load_autoencoder, with_autoencoder
+from lab.seeding import derive
+from lab.training import DiffusionTask, TrainingSettings
+from lab.training.hardware import local_device
+
+logger = logging.getLogger(__name__)
+
+
+def check_diffusion(cfg: DictConfig) -> None:
+    """LabError for a network that cannot be built, or a sampler that cannot have that many steps.
+
+    An autoencoder's run that is not there yet is left to `train_diffusion`, which knows the run's folder.
+    """
+    if cfg.latents.run is not None and not (Path(cfg.latents.run) / CONFIG).is_file():
+        return
+    model = build_model(with_autoencoder(cfg), empty=True)
+    steps, most = model.sampling.num_inference_steps, model.parameterization.schedule.timesteps
+    if steps > most:
+        raise LabError(f"sampling.num_inference_steps={steps}: use at most diffusion.schedule.timesteps={most}")
+
+
+def train_diffusion(cfg: DictConfig, run_dir: Path) -> None:
+    """A diffusion model on the configured data, conditioning, network and formulas."""
+    settings: TrainingSettings = build(cfg.training)
+    source: Source = build(cfg.data)
+    conditioner: Conditioner = build(cfg.conditioning)
+    of_its_own = isinstance(conditioner, ClipVector) and conditioner.pretrained == "flower_clip"
+    if isinstance(conditioner, ClipVector) and not of_its_own:
+        _ = conditioner.clip  # before the data is read: its weights may be out of reach
+    images = source.load("train")
+    if isinstance(conditioner, ClipVector) and of_its_own:
+        check_preview_classes(cfg, images)
+        conditioner.pretrained = str(own_clip(cfg, source, images, run_dir))
+    torch.manual_seed(derive(cfg.seed, "conditioner"))
+    fitted = conditioner.prepare(images, cfg.data.cache_dir)
+    cfg = OmegaConf.merge(cfg, {"conditioning": fitted})  # type: ignore[assignment]
+    torch.manual_seed(derive(cfg.seed, "init"))
+    model = build_model(cfg)
+    model.conditioner = conditioner
+    stream = BatchStream(images, settings.batch_size, cfg.seed, settings.class_balanced, settings.flip)
+    if cfg.latents.run is not None:
+        model.autoencoder, stream = into_latents(cfg, run_dir, stream)
+        cfg = OmegaConf.merge(cfg, {"latents": {"fingerprint": fingerprint(model.autoencoder)}})  # type: ignore[assignment]
+    task = DiffusionTask(model, stream, cfg.seed, preview_request(cfg, images, conditioner), cfg.preview.count)
+    run(cfg, task, run_dir, settings)
+
+
+def into_latents(cfg: DictConfig, run_dir: Path, stream: BatchStream) -> tuple[Autoencoder, LatentStream]:
+    """The run's autoencoder, scaled to the set, and its stream of moments in place of images."""
+    autoencoder = load_autoencoder(autoencoder_run(cfg, run_dir), local_device())
+    images = stream.image_set
+    started = time.perf_counter()
+    moments = set_moments(autoencoder, images, cfg.latents.crops, cfg.data.cache_dir)
+    logger.info("latents of %s: %s, %.0f s", images.name, tuple(moments.shape), time.perf_counter() - started)
+    take_statistics(autoencoder, moments)
+    options = (stream.batch_size, stream.seed, stream.class_balanced, stream.flip)
+    return autoencoder, LatentStream(moments, images, *options)
+
+
+def check_preview_classes(cfg: DictConfig, images: ImageSet) -> None:
+    """LabError for a class to look at that the set does not have, before a CLIP is trained."""
+    for name in (cfg.preview.classes or ()) if cfg.training.preview_every else ():
+        try:
+            class_index(name, images.class_names)
+        except LabError as error:
+            raise LabError(f"preview: {error}") from error
+
+
+def preview_request(cfg: DictConfig, images: ImageSet, conditioner: Conditioner) -> Request:
+    """What sample sheets show: what the config names, else the first 32 classes; LabError if it cannot be had."""
+    if cfg.training.preview_every == 0:
+        return Request()
+    asked: dict[str, Any] = OmegaConf.to_container(cfg.preview)  # type: ignore[assignment]
+    if asked["classes"] is None and asked["prompts"] is None and not isinstance(conditioner, Unconditional):
+        asked["classes"] = list(images.class_names[:32]) or None
+    try:
+        request = Request(prompts=asked["prompts"], classes=asked["classes"])
+        conditioner.inputs(request)
+    except LabError as error:
+        raise LabError(f"preview: {error}; training.preview_every=0 does without") from error
+    return request

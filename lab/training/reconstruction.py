@@ -1,0 +1,159 @@
+"""Training an autoencoder: pictures there and back, judged by pixels, by features and by a discriminator."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from torch.func import functional_call
+
+from lab.autoencoders import Autoencoder
+from lab.data import BatchStream, ImageSet
+from lab.errors import LabError
+from lab.networks.discriminator import PatchDiscriminator, hinge_loss
+from lab.quality import psnr, ssim
+from lab.render import grid, save_image
+from lab.seeding import generator
+from lab.training.task import Task
+
+Distance = Callable[[Tensor, Tensor], Tensor]
+AT_A_TIME = 64  # images encoded together
+SHOWN, COLUMNS = 24, 8  # held-out pictures on a sheet, and in a row of it
+SMALLEST_JUDGED = 32  # px, for the discriminator's patches
+MOST_WEIGHT = 1e4  # of the discriminator, where its gradient vanishes
+
+
+@dataclass(frozen=True)
+class ReconstructionLosses:
+    """What a reconstruction is judged by, all against an error of weight 1 that is a mean over pixels.
+
+    error               l1 | l2
+    perceptual          none | flower_clip | vgg: whose features are compared, with weight perceptual_weight
+    adversarial_weight  of the discriminator's judgement, itself scaled so that both pull alike; 0: none
+    adversarial_start   step from which on there is a discriminator
+    Raises LabError for values that cannot be.
+    """
+
+    error: str = "l1"
+    perceptual: str = "flower_clip"
+    perceptual_weight: float = 0.1
+    adversarial_weight: float = 0.0
+    adversarial_start: int = 0
+
+    def __post_init__(self) -> None:
+        for key, known in (("error", ("l1", "l2")), ("perceptual", ("none", "flower_clip", "vgg"))):
+            if getattr(self, key) not in known:
+                raise LabError(f"reconstruction.{key}={getattr(self, key)}: use one of {', '.join(known)}")
+        for key in ("perceptual_weight", "adversarial_weight", "adversarial_start"):
+            if not getattr(self, key) >= 0:
+                raise LabError(f"reconstruction.{key}={getattr(self, key)}: use 0 or more")
+
+
+class AutoencoderTask(Task):
+    """Rombach et al. 2022, appendix G: error, perceptual distance, the latents' penalty and a patch discriminator.
+
+    The discriminator learns in the same step from the same reconstructions: neither's loss reaches the other's weights.
+
+    held_out     looked at in previews, which report PSNR and SSIM over all of it
+    perceptual   distance (B,) of two batches of images; None for none
+    """
+
+    name = "autoencoder"
+
+    def __init__(
+        self,
+        autoencoder: Autoencoder,
+        stream: BatchStream,
+        held_out: ImageSet,
+        seed: int,
+        losses: ReconstructionLosses,
+        perceptual: Distance | None = None,
+    ) -> None:
+        super().__init__()
+        self.autoencoder, self.stream, self.held_out, self.seed = autoencoder, stream, held_out, seed
+        self.losses, self.perceptual = losses, perceptual
+        if losses.adversarial_weight and held_out.image_size < SMALLEST_JUDGED:
+            raise LabError(
+                f"reconstruction.adversarial_weight={losses.adversarial_weight}: its patches need data.image_size of "
+                f"{SMALLEST_JUDGED} at least"
+            )
+        self.discriminator = PatchDiscriminator() if losses.adversarial_weight else None
+
+    def inputs(self, step: int, rank: int = 0, world: int = 1) -> dict[str, Tensor]:
+        """images (B, 3, H, W), eps like their latents, adversarial (B,) whether there is a discriminator yet."""
+        batch = self.stream.batch(step, rank, world)
+        count, sides = len(batch.labels), batch.images.shape[2:]
+        self.autoencoder.check_size(*sides)
+        shape = (self.autoencoder.latent_channels, *(side // self.autoencoder.factor for side in sides))
+        eps = torch.randn(count * world, *shape, generator=generator(self.seed, "posterior", step))
+        started = torch.full((count,), step >= self.losses.adversarial_start)
+        return {"images": batch.images, "eps": eps[rank * count : (rank + 1) * count], "adversarial": started}
+
+    def forward(self, images: Tensor, eps: Tensor, adversarial: Tensor) -> dict[str, Tensor]:  # type: ignore[override]
+        """{"loss": (B,), "error", "perceptual", ...}: each judgement, unweighted, and what the latents report."""
+        images = images.contiguous(memory_format=torch.channels_last)
+        made, penalty, facts = self.autoencoder.training_pass(images, eps)
+        difference = made - images
+        error = (difference.abs() if self.losses.error == "l1" else difference.square()).mean(dim=(1, 2, 3))
+        judged, told = error, {"error": error.detach(), **facts}
+        if self.perceptual is not None:
+            distance = self.perceptual(made, images)
+            judged = judged + self.losses.perceptual_weight * distance
+            told["perceptual"] = distance.detach()
+        loss = judged + penalty
+        if self.discriminator is not None and bool(adversarial.any()):
+            of_both, also = self._adversarial(self.discriminator, images, made, judged.mean())
+            loss, told = loss + of_both, told | also
+        elif self.discriminator is not None:  # all parameters take part in every step, as several processes need
+            loss = loss + 0 * sum(parameter.sum() for parameter in self.discriminator.parameters())
+        return {"loss": loss, **told}
+
+    def _adversarial(
+        self, discriminator: PatchDiscriminator, images: Tensor, made: Tensor, judged: Tensor
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """The loss of autoencoder and discriminator together (B,), and numbers for the log.
+
+        Rombach et al. 2022, eq. 25: the judgement is weighted so that at the decoder's last convolution its gradient
+        is as large as that of the other losses (Esser et al. 2021, "Taming transformers", eq. 7).
+        """
+        frozen = {name: parameter.detach() for name, parameter in discriminator.named_parameters()}
+        judgement = -functional_call(discriminator, frozen, (made,)).float().mean(dim=(1, 2, 3))
+        last: Tensor = self.autoencoder.decoder.last_weight  # type: ignore[union-attr, assignment]
+        scale = torch.ones((), device=made.device)
+        if last.requires_grad and torch.is_grad_enabled():
+            of_judged, of_judgement = (
+                torch.autograd.grad(value, last, retain_graph=True)[0].norm() for value in (judged, judgement.mean())
+            )
+            scale = (of_judged / (of_judgement + 1e-4)).clamp(max=MOST_WEIGHT).detach()
+        real, fake = discriminator(images).float(), discriminator(made.detach()).float()
+        of_discriminator = hinge_loss(real, fake)
+        told = {"discriminator": of_discriminator.detach(), "real": real.detach().mean(), "fake": fake.detach().mean()}
+        return self.losses.adversarial_weight * scale * judgement + of_discriminator, told
+
+    def epoch(self, step: int) -> float:
+        return self.stream.epoch(step)
+
+    def culprits(self, step: int) -> list[int]:
+        indices: list[int] = self.stream.indices(step).tolist()
+        return indices
+
+    def preview(self, folder: Path, step: int) -> dict[str, float]:
+        """A sheet of held-out pictures above their reconstructions; PSNR in dB and SSIM, means over all held out."""
+        numbers = []
+        for indices in torch.arange(len(self.held_out)).split(AT_A_TIME):
+            images, made = self._there_and_back(indices)
+            numbers.append(torch.stack([psnr(images, made), ssim(images, made)]))
+        quality = torch.cat(numbers, dim=1).mean(dim=1).tolist()
+        some = torch.linspace(0, len(self.held_out) - 1, min(SHOWN, len(self.held_out))).long()
+        images, made = self._there_and_back(some)
+        rows = [part for pair in zip(images.split(COLUMNS), made.split(COLUMNS), strict=True) for part in pair]
+        title = f"step {step}: held out, above what comes back; PSNR {quality[0]:.2f} dB, SSIM {quality[1]:.3f}"
+        sheet = grid(torch.cat(rows), columns=min(COLUMNS, len(some)), title=title)
+        save_image(sheet, folder / f"step_{step:07d}.png", {"step": step, "title": title})
+        return {"psnr": quality[0], "ssim": quality[1]}
+
+    def _there_and_back(self, indices: Tensor) -> tuple[Tensor, Tensor]:
+        """Held-out images (B, 3, H, W), and what the means of their latents decode to."""
+        images = self.held_out.view(indices).to(next(self.autoencoder.parameters()).device)
+        return images, self.autoencoder.decode(self.autoencoder.encode(images)).clamp(-1, 1)
