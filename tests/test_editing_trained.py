@@ -43,7 +43,7 @@ def trained(images: ImageSet, tmp_path_factory: pytest.TempPathFactory) -> Diffu
 
 
 def error(model: DiffusionModel, pictures: Tensor, steps: int, iterations: int) -> float:
-    """Root mean square difference of what comes back, by Karras spacing: trailing leaves too large a step at the end."""
+    """Root mean square difference of what comes back; trailing spacing would leave too large a last step."""
     condition, settings = model.conditioner.null(len(pictures)), {"num_inference_steps": steps, "spacing": "karras"}
     back = invert(model, pictures, condition, fixed_point_iterations=iterations, **settings)
     return float((back.reconstruction - pictures).square().mean().sqrt())
