@@ -33,7 +33,8 @@ FREE = {
     *(f"data.{key}" for key in ("root", "cache_dir", "workers", "download")),
 }
 # What training fills in from the data and CLIP; it may not change either, once it is there.
-FILLED_IN = {"latents.fingerprint", *(f"conditioning.{key}" for key in ("dim", "fingerprint", "class_names"))}
+TOLD = ("dim", "token_width", "length", "fingerprint", "class_names")
+FILLED_IN = {"latents.fingerprint", *(f"conditioning.{key}" for key in TOLD)}
 
 
 def refuse_changes(cfg: DictConfig, run_dir: Path) -> None:

@@ -10,7 +10,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from lab import checkpoint
 from lab.autoencoders import Autoencoder, Identity
-from lab.conditioning import ClipVector
+from lab.conditioning import ClipConditioner
 from lab.config import build, check_keys
 from lab.errors import LabError
 from lab.model import DiffusionModel
@@ -37,6 +37,7 @@ def build_model(cfg: DictConfig, empty: bool = False) -> DiffusionModel:
             in_channels=autoencoder.latent_channels,
             sample_size=cfg.data.image_size // autoencoder.factor,
             condition_dim=conditioner.dim,
+            token_dim=conditioner.token_dim,
         )
     return DiffusionModel(
         network, conditioner, autoencoder, build(cfg.diffusion), cfg.data.image_size, build(cfg.sampling)
@@ -98,7 +99,7 @@ def load(run: str | Path, device: str | None = None, weights: str = "weights") -
         model.load_state_dict(tensors, assign=True)
     except RuntimeError as error:
         raise LabError(f"{found.path}: does not fit the model that {Path(run) / CONFIG} describes") from error
-    if isinstance(model.conditioner, ClipVector) and model.conditioner.pretrained == "flower_clip":
+    if isinstance(model.conditioner, ClipConditioner) and model.conditioner.pretrained == "flower_clip":
         model.conditioner.pretrained = str(_own_clip(Path(run), cfg.clip_model))
     model.provenance = {"run": str(run), "step": found.step, "weights_sha256": found.fingerprint(weights)}
     return _on_device(model, device).eval()

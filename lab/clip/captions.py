@@ -92,8 +92,11 @@ class CaptionMaker:
 
     def draw(self, indices: Tensor, generator: torch.Generator) -> Captions:
         """A random caption for each of the images (B,), a function of generator and indices."""
-        uniform = torch.rand(len(indices), 2, generator=generator, dtype=torch.float64).tolist()
-        pairs = [self._caption(i, *u) for i, u in zip(indices.tolist(), uniform, strict=True)]
+        return self.say(indices, torch.rand(len(indices), 2, generator=generator, dtype=torch.float64))
+
+    def say(self, indices: Tensor, uniform: Tensor) -> Captions:
+        """The caption of each image (B,) that numbers (B, 2) in [0, 1) choose."""
+        pairs = [self._caption(i, *u) for i, u in zip(indices.tolist(), uniform.tolist(), strict=True)]
         return Captions(tuple(text for text, _ in pairs), torch.tensor([stated for _, stated in pairs]))
 
     def truth(self, indices: Tensor, captions: Captions) -> Tensor:

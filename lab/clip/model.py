@@ -11,6 +11,8 @@ from torch.nn.functional import normalize
 from torchvision.transforms.v2 import InterpolationMode
 from torchvision.transforms.v2 import functional as transforms
 
+from lab.errors import LabError
+
 Tokenizer = Callable[[list[str]], Tensor]
 
 
@@ -66,6 +68,23 @@ class Clip:
         """Sentences -> (B, dim) of unit norm; what exceeds the context length is cut off."""
         vectors: Tensor = self.model.encode_text(self.tokenizer(list(prompts)).to(self.device))  # type: ignore[operator]
         return normalize(vectors.float(), dim=1)
+
+    @torch.no_grad()
+    def encode_tokens(self, prompts: Sequence[str]) -> tuple[Tensor, Tensor]:
+        """Sentences -> vectors (B, dim) of unit norm, and what the text tower says at each place (B, L, width).
+
+        Places behind a sentence's end are among them, as in latent diffusion. Raises LabError for a tower without them.
+        """
+        tower = getattr(self.model, "text", self.model)
+        if not isinstance(getattr(tower, "ln_final", None), nn.Module):
+            raise LabError(f"{self.name}: its text tower gives no tokens; use a CLIP with a transformer of its own")
+        seen: list[Tensor] = []
+        hook = tower.ln_final.register_forward_hook(lambda *called: seen.append(called[2]))  # type: ignore[union-attr, operator]
+        try:
+            vectors = self.encode_text(prompts)
+        finally:
+            hook.remove()
+        return vectors, seen[0].float()
 
     def _prepare(self, images: Tensor) -> Tensor:
         size = [self.image_size, self.image_size]

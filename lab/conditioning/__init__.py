@@ -2,6 +2,7 @@
 
 from lab.conditioning.base import Condition, Conditioner, Unconditional
 from lab.conditioning.classes import ClassEmbedding
-from lab.conditioning.clip import ClipVector
+from lab.conditioning.clip import ClipConditioner, ClipVector
+from lab.conditioning.clip_tokens import ClipTokens
 
-__all__ = ["ClassEmbedding", "ClipVector", "Condition", "Conditioner", "Unconditional"]
+__all__ = ["ClassEmbedding", "ClipConditioner", "ClipTokens", "ClipVector", "Condition", "Conditioner", "Unconditional"]

@@ -84,6 +84,7 @@ class Conditioner(nn.Module, ABC):
     """Turns labels, prompts or images into a `Condition`; owns the null condition and its dropout rate.
 
     dim       width of `Condition.vector`
+    token_dim width of `Condition.tokens`, 0 where there are none
     dropout   share of training samples whose condition is replaced by the null (Ho & Salimans 2021)
     """
 
@@ -93,13 +94,20 @@ class Conditioner(nn.Module, ABC):
             raise LabError(f"conditioning.dropout={dropout}: use a share from 0 to 1")
         self.dim, self.dropout = dim, dropout
 
+    @property
+    def token_dim(self) -> int:
+        return 0
+
     def prepare(self, images: ImageSet, cache_dir: str) -> dict[str, Any]:
         """Fit to the training set before training; returns what the run's config must record to be rebuilt."""
         return {}
 
     @abstractmethod
-    def training_inputs(self, batch: Batch) -> Tensor:
-        """What `forward` takes, for a batch of the prepared set: (B, ...)."""
+    def training_inputs(self, batch: Batch, uniform: Tensor) -> Tensor:
+        """What `forward` takes, for a batch of the prepared set: (B, ...).
+
+        uniform (B, 2) in [0, 1): fresh numbers for each row, where something is to be chosen.
+        """
 
     @abstractmethod
     def inputs(self, request: Request) -> Tensor:
@@ -120,7 +128,7 @@ class Unconditional(Conditioner):
     def __init__(self) -> None:
         super().__init__(dim=0, dropout=0.0)
 
-    def training_inputs(self, batch: Batch) -> Tensor:
+    def training_inputs(self, batch: Batch, uniform: Tensor) -> Tensor:
         return torch.zeros(len(batch.labels), 0)
 
     def inputs(self, request: Request) -> Tensor:

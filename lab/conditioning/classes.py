@@ -38,24 +38,35 @@ def class_index(name: str | int, class_names: Sequence[str]) -> int:
 class ClassEmbedding(Conditioner):
     """A learned vector a class, and one more for "no class".
 
+    tokens   learned tokens a class beside it, for cross-attention; 0: none
     class_names is filled in from the training set and kept in the run's config.
     """
 
-    def __init__(self, dim: int = 256, dropout: float = 0.1, class_names: Sequence[str] = ()) -> None:
+    def __init__(self, dim: int = 256, dropout: float = 0.1, tokens: int = 0, class_names: Sequence[str] = ()) -> None:
         super().__init__(dim, dropout)
+        if tokens < 0:
+            raise LabError(f"conditioning.tokens={tokens}: use 0 or more")
         if dim < 1:
             raise LabError(f"conditioning.dim={dim}: use at least 1, or conditioning=unconditional")
-        self.class_names = tuple(class_names)
-        self.embedding = nn.Embedding(len(self.class_names) + 1, dim)
+        self.tokens, self.class_names = tokens, tuple(class_names)
+        self._allocate()
+
+    def _allocate(self) -> None:
+        """Vectors and tokens of a class are one row."""
+        self.embedding = nn.Embedding(len(self.class_names) + 1, (1 + self.tokens) * self.dim)
+
+    @property
+    def token_dim(self) -> int:
+        return self.dim if self.tokens else 0
 
     def prepare(self, images: ImageSet, cache_dir: str) -> dict[str, Any]:
         if not images.class_names:
             raise LabError(f"conditioning=class: the set {images.name} has no classes; use conditioning=unconditional")
         self.class_names = images.class_names
-        self.embedding = nn.Embedding(len(self.class_names) + 1, self.dim)
+        self._allocate()
         return {"class_names": list(images.class_names)}
 
-    def training_inputs(self, batch: Batch) -> Tensor:
+    def training_inputs(self, batch: Batch, uniform: Tensor) -> Tensor:
         return batch.labels
 
     def inputs(self, request: Request) -> Tensor:
@@ -72,10 +83,14 @@ class ClassEmbedding(Conditioner):
         return torch.tensor([class_index(name, self.class_names) for name in names])
 
     def forward(self, inputs: Tensor, drop: Tensor | None = None) -> Condition:
-        """inputs (B,) labels -> vector (B, dim)."""
+        """inputs (B,) labels -> vector (B, dim), tokens (B, tokens, dim)."""
         if drop is not None:
             inputs = torch.where(drop, len(self.class_names), inputs)
-        return Condition(self.embedding(inputs))
+        return self._told(self.embedding(inputs))
 
     def null(self, count: int) -> Condition:
-        return Condition(self.embedding.weight[-1].expand(count, -1))
+        return self._told(self.embedding.weight[-1].expand(count, -1))
+
+    def _told(self, rows: Tensor) -> Condition:
+        parts = rows.unflatten(1, (1 + self.tokens, self.dim))
+        return Condition(parts[:, 0], parts[:, 1:] if self.tokens else None)

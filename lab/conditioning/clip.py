@@ -25,13 +25,41 @@ def _mean_view(vectors: Tensor) -> Tensor:
     return normalize(vectors.mean(dim=1), dim=1)
 
 
-class ClipVector(Conditioner):
-    """Unit-norm CLIP vectors, standardised over the training set, or a learned null vector.
+class ClipConditioner(Conditioner):
+    """What conditioners by CLIP share: the model, loaded when first asked for and belonging to no checkpoint.
 
     model, pretrained   as `lab.clip.load_clip` takes them: a hub tag, a weights file, or a flower_clip folder
+    fingerprint         of the weights that the run was trained with
+    """
+
+    def __init__(self, model: str, pretrained: str, dim: int, dropout: float, fingerprint: str | None) -> None:
+        super().__init__(dim, dropout)
+        if pretrained == "flower_clip" and model not in OWN:
+            raise LabError(f"conditioning.model={model}: name its weights too, conditioning.pretrained=TAG or a file")
+        self.model, self.pretrained, self.fingerprint = model, pretrained, fingerprint
+        self._clip: Clip | None = None
+
+    @property
+    def clip(self) -> Clip:
+        """The CLIP model; LabError when it is not the one the run was trained with."""
+        if self._clip is None:
+            clip = load_clip(self.model, self.pretrained)
+            if self.fingerprint not in (None, clip.fingerprint):
+                raise LabError(
+                    f"conditioning.pretrained={self.pretrained}: weights {clip.fingerprint}, but the run was trained "
+                    f"with {self.fingerprint}; point it at the CLIP that the run used"
+                )
+            self._clip = clip
+        return self._clip
+
+
+class ClipVector(ClipConditioner):
+    """Unit-norm CLIP vectors, standardised over the training set, or a learned null vector.
+
+    model, pretrained, fingerprint   as in ClipConditioner
     modality_shift      move text vectors by the difference of the set's mean image and mean caption vector
                         (Liang et al. 2022, "Mind the gap"), since the network has seen image vectors only
-    dim, fingerprint, class_names   filled in by training and kept in the run's config
+    dim, fingerprint and class_names are filled in by training and kept in the run's config
     """
 
     mean: Tensor
@@ -48,12 +76,8 @@ class ClipVector(Conditioner):
         fingerprint: str | None = None,
         class_names: Sequence[str] = (),
     ) -> None:
-        super().__init__(dim, dropout)
-        if pretrained == "flower_clip" and model not in OWN:
-            raise LabError(f"conditioning.model={model}: name its weights too, conditioning.pretrained=TAG or a file")
-        self.model, self.pretrained, self.modality_shift = model, pretrained, modality_shift
-        self.fingerprint, self.class_names = fingerprint, tuple(class_names)
-        self._clip: Clip | None = None
+        super().__init__(model, pretrained, dim, dropout, fingerprint)
+        self.modality_shift, self.class_names = modality_shift, tuple(class_names)
         self._vectors: Tensor | None = None  # (N, dim), of the prepared set
         self._allocate(dim)
 
@@ -65,19 +89,6 @@ class ClipVector(Conditioner):
             ("text_mean", torch.zeros(dim)),
         ):
             self.register_buffer(name, value)
-
-    @property
-    def clip(self) -> Clip:
-        """The CLIP model, loaded when first asked for; LabError when it is not the one the run was trained with."""
-        if self._clip is None:
-            clip = load_clip(self.model, self.pretrained)
-            if self.fingerprint not in (None, clip.fingerprint):
-                raise LabError(
-                    f"conditioning.pretrained={self.pretrained}: weights {clip.fingerprint}, but the run was trained "
-                    f"with {self.fingerprint}; point it at the CLIP that the run used"
-                )
-            self._clip = clip
-        return self._clip
 
     def prepare(self, images: ImageSet, cache_dir: str) -> dict[str, Any]:
         """Encode the whole set once (cached on disk) and take its statistics."""
@@ -98,7 +109,7 @@ class ClipVector(Conditioner):
             "class_names": list(images.class_names),
         }
 
-    def training_inputs(self, batch: Batch) -> Tensor:
+    def training_inputs(self, batch: Batch, uniform: Tensor) -> Tensor:
         """(B, dim) of unit norm."""
         if self._vectors is None:
             raise ValueError("prepare(images) comes before training")

@@ -8,7 +8,15 @@ from torch import Tensor, nn
 
 from lab.conditioning.base import Condition
 from lab.errors import LabError
-from lab.networks.layers import ATTENTION, FilterBank, ResidualBlock, TimeEmbedding, norm, zero_
+from lab.networks.layers import (
+    ATTENTION,
+    FilterBank,
+    ResidualBlock,
+    SpatialTransformer,
+    TimeEmbedding,
+    norm,
+    zero_,
+)
 
 
 class _Stage(nn.Module):
@@ -18,8 +26,9 @@ class _Stage(nn.Module):
         super().__init__()
         self.block, self.attention = block, attention
 
-    def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
-        out: Tensor = self.attention(self.block(x, embedding))
+    def forward(self, x: Tensor, embedding: Tensor, tokens: Tensor | None) -> Tensor:
+        h = self.block(x, embedding)
+        out: Tensor = self.attention(h, tokens) if isinstance(self.attention, SpatialTransformer) else self.attention(h)
         return out
 
 
@@ -32,6 +41,7 @@ class UNet(nn.Module):
     in_channels     channels of x: 3 pixels, or the latents'
     sample_size     height and width the lists of resolutions refer to; other sizes run too (`factor` must divide)
     condition_dim   width of `condition.vector`; 0 for none
+    token_dim       width of `condition.tokens`; with any, attention becomes a `SpatialTransformer` that looks at them
     patch_size      space-to-depth door: patch_size^2 as many channels at 1/patch_size of the resolution
     channels, multipliers   width of each level, highest resolution first; each level halves the resolution
     blocks          residual blocks a level on the way down, as many (with skips) on the way up
@@ -46,6 +56,7 @@ class UNet(nn.Module):
         in_channels: int = 3,
         sample_size: int = 64,
         condition_dim: int = 0,
+        token_dim: int = 0,
         patch_size: int = 1,
         channels: int = 96,
         multipliers: Sequence[int] = (1, 2, 2),
@@ -58,7 +69,7 @@ class UNet(nn.Module):
     ) -> None:
         super().__init__()
         self.in_channels, self.sample_size, self.patch_size = in_channels, sample_size, patch_size
-        self.condition_dim = condition_dim
+        self.condition_dim, self.token_dim = condition_dim, token_dim
         self._check_positive(
             patch_size=patch_size, channels=channels, multipliers=multipliers, blocks=blocks, head_dim=head_dim
         )
@@ -77,7 +88,9 @@ class UNet(nn.Module):
 
         def stage(c_in: int, c_out: int, level: int) -> _Stage:
             kind = kinds[level]
-            attention = ATTENTION[kind](c_out, head_dim) if kind else nn.Identity()
+            attention: nn.Module = ATTENTION[kind](c_out, head_dim) if kind else nn.Identity()
+            if kind and token_dim:
+                attention = SpatialTransformer(attention, c_out, head_dim, token_dim)
             return _Stage(ResidualBlock(c_in, c_out, dim, dropout), attention)
 
         self.time = TimeEmbedding(channels, dim)
@@ -127,20 +140,22 @@ class UNet(nn.Module):
 
     def forward(self, x: Tensor, t: Tensor, condition: Condition | None = None) -> Tensor:
         """x (B, C, H, W), t (B,) time steps, condition.vector (B, condition_dim) -> (B, C, H, W)."""
-        embedding = self._embed(t, condition)
+        embedding, tokens = self._embed(t, condition), None if condition is None else condition.tokens
+        if self.token_dim and tokens is None:
+            raise ValueError("this network was built with token_dim > 0: give it a Condition with tokens")
         x = F.pixel_unshuffle(x, self.patch_size) if self.patch_size > 1 else x
         h = self.stem(x)
         skips: list[Tensor] = []
         for stages, shrink in zip(self.down, self.shrink, strict=True):
             for stage in stages:  # type: ignore[attr-defined]
-                h = stage(h, embedding)
+                h = stage(h, embedding, tokens)
                 skips.append(h)
             h = shrink(h)
         for stage in self.middle:
-            h = stage(h, embedding)
+            h = stage(h, embedding, tokens)
         for stages, grow in zip(self.up, self.grow, strict=True):
             for stage in stages:  # type: ignore[attr-defined]
-                h = stage(torch.cat([h, skips.pop()], dim=1), embedding)
+                h = stage(torch.cat([h, skips.pop()], dim=1), embedding, tokens)
             if not isinstance(grow, nn.Identity):
                 h = grow(F.interpolate(h, scale_factor=2.0, mode="nearest"))
         out: Tensor = self.head(h) + self.filters(x, embedding)

@@ -9,7 +9,7 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 
 from lab.autoencoders import Autoencoder
-from lab.conditioning import ClipVector, Conditioner, Unconditional
+from lab.conditioning import ClipConditioner, Conditioner, Unconditional
 from lab.conditioning.base import Request
 from lab.conditioning.classes import class_index
 from lab.config import build
@@ -44,11 +44,11 @@ def train_diffusion(cfg: DictConfig, run_dir: Path) -> None:
     settings: TrainingSettings = build(cfg.training)
     source: Source = build(cfg.data)
     conditioner: Conditioner = build(cfg.conditioning)
-    of_its_own = isinstance(conditioner, ClipVector) and conditioner.pretrained == "flower_clip"
-    if isinstance(conditioner, ClipVector) and not of_its_own:
+    of_its_own = isinstance(conditioner, ClipConditioner) and conditioner.pretrained == "flower_clip"
+    if isinstance(conditioner, ClipConditioner) and not of_its_own:
         _ = conditioner.clip  # before the data is read: its weights may be out of reach
     images = source.load("train")
-    if isinstance(conditioner, ClipVector) and of_its_own:
+    if isinstance(conditioner, ClipConditioner) and of_its_own:
         check_preview_classes(cfg, images)
         conditioner.pretrained = str(own_clip(cfg, source, images, run_dir))
     torch.manual_seed(derive(cfg.seed, "conditioner"))

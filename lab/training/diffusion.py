@@ -47,6 +47,7 @@ class DiffusionTask(Task):
         timesteps = self.model.parameterization.schedule.timesteps
         u = (torch.randperm(total, generator=draw) + torch.rand(total, generator=draw)) / total
         drop = torch.rand(total, generator=draw) < self.model.conditioner.dropout
+        uniform = torch.rand(total, 2, generator=draw, dtype=torch.float64)
         device = self.model.device
         on_device = generator(self.seed, "noise", step, device=device)
         autoencoder = self.model.autoencoder
@@ -56,7 +57,7 @@ class DiffusionTask(Task):
         noises = {name: torch.randn(total, *shape, generator=on_device, device=device)[rows] for name in draws}
         return {
             "images": batch.images,
-            "condition": self.model.conditioner.training_inputs(batch),
+            "condition": self.model.conditioner.training_inputs(batch, uniform[rows]),
             "t": (u * timesteps).long().clamp(max=timesteps - 1)[rows],
             "drop": drop[rows],
             **noises,

@@ -10,6 +10,7 @@ from torch.nn.functional import cosine_similarity
 
 from lab.clip import Clip
 from lab.clip.load import quiet
+from lab.errors import LabError
 
 
 def images(size: tuple[int, int], count: int = 3) -> torch.Tensor:
@@ -77,3 +78,19 @@ def test_fingerprint_is_that_of_the_weights(tiny: str) -> None:
     next(changed.model.parameters()).view(-1)[0] += 1e-3
     assert changed.fingerprint != build(0).fingerprint
     assert len(changed.fingerprint) == 16 and int(changed.fingerprint, 16) >= 0
+
+
+def test_tokens_are_what_vectors_are_pooled_from(tiny_clip: Clip) -> None:
+    """The end-of-text place, through the projection, is the sentence's vector."""
+    prompts = ["a red flower", "two words more than that"]
+    vectors, tokens = tiny_clip.encode_tokens(prompts)
+    torch.testing.assert_close(vectors, tiny_clip.encode_text(prompts))
+    ends = tiny_clip.tokenizer(prompts).argmax(dim=1)
+    pooled = tokens[torch.arange(2), ends] @ tiny_clip.model.text_projection
+    torch.testing.assert_close(torch.nn.functional.normalize(pooled, dim=1), vectors)
+
+
+def test_a_tower_without_tokens_is_named(tiny_clip: Clip, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(tiny_clip.model, "ln_final")
+    with pytest.raises(LabError, match="its text tower gives no tokens"):
+        tiny_clip.encode_tokens(["a"])

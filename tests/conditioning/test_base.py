@@ -73,7 +73,7 @@ class Doubled(Conditioner):
     def __init__(self, dropout: float = 0.25) -> None:
         super().__init__(dim=2, dropout=dropout)
 
-    def training_inputs(self, batch: Batch) -> Tensor:
+    def training_inputs(self, batch: Batch, uniform: Tensor) -> Tensor:
         return batch.labels[:, None].float()
 
     def inputs(self, request: Request) -> Tensor:
@@ -107,7 +107,7 @@ def test_unconditional_takes_nothing_and_says_so() -> None:
     assert inputs.shape == (1, 0)
     assert conditioner(inputs).vector.shape == conditioner.null(1).vector.shape == (1, 0)
     batch = Batch(torch.zeros(5, 3, 2, 2), torch.full((5,), -1), torch.arange(5))
-    assert conditioner.training_inputs(batch).shape == (5, 0)
+    assert conditioner.training_inputs(batch, torch.zeros(5, 2)).shape == (5, 0)
     for request in (Request(prompts=["a rose"]), Request(classes=[0]), Request(images=["a.png"])):
         with pytest.raises(LabError, match="this run is unconditional: ask for count=N samples"):
             conditioner.inputs(request)

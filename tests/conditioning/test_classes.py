@@ -130,7 +130,7 @@ def test_the_null_is_learned() -> None:
 def test_training_inputs_are_the_labels() -> None:
     batch = image_set().batch(torch.tensor([5, 1]))
     assert isinstance(batch, Batch)
-    assert prepared().training_inputs(batch).tolist() == [2, 1]
+    assert prepared().training_inputs(batch, torch.zeros(2, 2)).tolist() == [2, 1]
 
 
 def test_requests_by_class_or_by_a_prompt_that_is_one() -> None:
@@ -159,3 +159,20 @@ def test_other_requests_say_what_would_be_right(request_: Request, words: str) -
 def test_a_set_without_classes_cannot_be_prepared() -> None:
     with pytest.raises(LabError, match="the set some has no classes; use conditioning=unconditional"):
         ClassEmbedding().prepare(image_set(()), "unused")
+
+
+# -- tokens ------------------------------------------------------------------------------------------
+
+
+def test_a_class_may_have_tokens_beside_its_vector() -> None:
+    torch.manual_seed(0)
+    conditioner = ClassEmbedding(4, tokens=3, class_names=("a", "b"))
+    assert conditioner.token_dim == 4 and ClassEmbedding(4).token_dim == 0
+    told = conditioner(torch.tensor([0, 1, 0]), torch.tensor([False, False, True]))
+    assert told.vector.shape == (3, 4) and told.tokens is not None and told.tokens.shape == (3, 3, 4)
+    assert not torch.equal(told.tokens[0], told.tokens[1])
+    null = conditioner.null(2)
+    assert null.tokens is not None
+    assert torch.equal(told.tokens[2], null.tokens[0]) and torch.equal(told.vector[2], null.vector[1])
+    with pytest.raises(LabError, match=r"conditioning\.tokens=-1: use 0 or more"):
+        ClassEmbedding(4, tokens=-1)

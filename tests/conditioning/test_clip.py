@@ -64,7 +64,7 @@ def prepared(clip: FakeClip, tmp_path: Path) -> ClipVector:
 
 
 def all_inputs(conditioner: ClipVector) -> Tensor:
-    return conditioner.training_inputs(image_set().batch(torch.arange(N)))
+    return conditioner.training_inputs(image_set().batch(torch.arange(N)), torch.zeros(N, 2))
 
 
 def pictures(count: int) -> list[Image.Image]:
@@ -88,7 +88,7 @@ def test_training_inputs_are_unit_vectors_that_a_mirror_does_not_change(prepared
     torch.testing.assert_close(inputs, normalize(one + other, dim=1))
     torch.testing.assert_close(inputs.norm(dim=1), torch.ones(N))
     assert float((one - other).abs().max()) > 0.1
-    some = prepared.training_inputs(image_set().batch(torch.tensor([7, 3])))
+    some = prepared.training_inputs(image_set().batch(torch.tensor([7, 3])), torch.zeros(2, 2))
     assert torch.equal(some, inputs[[7, 3]])
 
 
@@ -108,7 +108,7 @@ def test_neither_the_clip_model_nor_the_set_is_saved_with_it(prepared: ClipVecto
 
 def test_training_before_preparing_is_an_error() -> None:
     with pytest.raises(ValueError, match="prepare"):
-        ClipVector().training_inputs(image_set().batch(torch.arange(2)))
+        ClipVector().training_inputs(image_set().batch(torch.arange(2)), torch.zeros(2, 2))
 
 
 # -- the null ----------------------------------------------------------------------------------------

@@ -11,11 +11,14 @@ from torch.utils.flop_counter import FlopCounterMode
 from lab.errors import LabError
 from lab.networks.layers import (
     ATTENTION,
+    CrossAttention,
     Dropout,
+    FeedForward,
     FilterBank,
     FullAttention,
     LinearAttention,
     ResidualBlock,
+    SpatialTransformer,
     TimeEmbedding,
     norm,
     sinusoidal,
@@ -262,3 +265,41 @@ def test_filters_learn_the_wiener_gain_of_each_noise_level() -> None:
     with torch.no_grad():
         error = (module(noisy, embedding) - clean).square().mean(dim=(1, 2, 3))
     assert torch.allclose(error, levels / (1 + levels), rtol=0.15)
+
+
+# -- tokens ------------------------------------------------------------------------------------------
+
+
+def test_cross_attention_is_its_formula_head_by_head() -> None:
+    module = perturbed(CrossAttention(8, 4, token_dim=5))
+    assert isinstance(module, CrossAttention)
+    x, tokens = features(2, 8, 3, 2), features(2, 7, 5, seed=2)
+    q = module.q(module.norm(x)).reshape(2, 8, 6)
+    k, v = module.kv(tokens).chunk(2, dim=2)  # (B, L, C) each
+    expected = torch.zeros(2, 8, 6, dtype=torch.float64)
+    for b in range(2):
+        for head in (slice(0, 4), slice(4, 8)):
+            weights = (q[b, head].T @ k[b, :, head].T / 2).softmax(dim=1)  # sqrt(4)
+            expected[b, head] = (weights @ v[b, :, head]).T
+    torch.testing.assert_close(module(x, tokens), x + module.out(expected.view(2, 8, 3, 2)))
+
+
+def test_feed_forward_is_its_formula_place_by_place() -> None:
+    """Shazeer 2020: (x W) * GELU(x V), then back."""
+    module = perturbed(FeedForward(8))
+    assert isinstance(module, FeedForward)
+    x = features(2, 8, 3, 2)
+    values, gates = module.into(module.norm(x)).split(16, dim=1)
+    torch.testing.assert_close(module(x), x + module.out(values * nn.functional.gelu(gates)))
+
+
+def test_a_fresh_transformer_is_the_identity_and_each_sample_hears_its_own_tokens() -> None:
+    fresh = SpatialTransformer(FullAttention(8, 4), 8, 4, token_dim=5)
+    x, tokens = torch.randn(2, 8, 3, 2), torch.randn(2, 7, 5)
+    assert torch.equal(fresh(x, tokens), x)
+    module = perturbed(SpatialTransformer(LinearAttention(8, 4), 8, 4, token_dim=5))
+    x, tokens = features(2, 8, 3, 2), features(2, 7, 5, seed=2)
+    other = tokens.clone()
+    other[1] += 1
+    moved = (module(x, other) - module(x, tokens)).detach().abs().flatten(1).max(dim=1).values
+    assert float(moved[0]) == 0 and float(moved[1]) > 1e-3

@@ -179,3 +179,29 @@ def test_other_sizes_are_checked_on_demand() -> None:
     for height, width in ((18, 16), (16, 6), (0, 16), (-4, 16)):
         with pytest.raises(LabError, match=f"size {height}x{width}: the network takes multiples of 4"):
             network.check_size(height, width)
+
+
+# -- tokens ------------------------------------------------------------------------------------------
+
+
+def test_tokens_reach_the_output_and_are_demanded() -> None:
+    torch.manual_seed(0)
+    sizes = {"sample_size": 8, "channels": 16, "multipliers": (1, 2), "blocks": 1, "linear_attention": (8,)}
+    network = UNet(**sizes, full_attention=(4,), condition_dim=3, token_dim=5)  # type: ignore[arg-type]
+    for parameter in network.parameters():
+        parameter.data += 0.1 * torch.randn(parameter.shape)
+    network.eval()
+    x, t, vector = torch.randn(2, 3, 8, 8), torch.tensor([3, 500]), torch.randn(2, 3)
+    tokens = torch.randn(2, 7, 5)
+    out = network(x, t, Condition(vector, tokens))
+    assert out.shape == x.shape
+    assert float((network(x, t, Condition(vector, tokens + 1)) - out).detach().abs().max()) > 1e-3
+    shuffled = network(x, t, Condition(vector, tokens.flip(1)))
+    torch.testing.assert_close(shuffled, out, rtol=1e-3, atol=1e-4)  # a set: order is what the tokens say themselves
+    with pytest.raises(ValueError, match="token_dim > 0"):
+        network(x, t, Condition(vector))
+
+
+def test_without_tokens_the_network_is_the_same_as_ever() -> None:
+    names = {name for name, _ in UNet(sample_size=16, full_attention=(8,), linear_attention=(16,)).named_modules()}
+    assert not any("cross" in name or "feed" in name for name in names)
