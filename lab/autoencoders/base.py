@@ -79,11 +79,10 @@ class Autoencoder(nn.Module, ABC):
 class Identity(Autoencoder):
     """Pixel space: latents are the images in [-1, 1]."""
 
-    bounded = True
+    latent_channels, factor, bounded = 3, 1, True
 
     def __init__(self) -> None:
         nn.Module.__init__(self)  # no statistics: pixels have their range
-        self.latent_channels, self.factor = 3, 1
 
     def moments(self, images: Tensor) -> Tensor:
         return images
