@@ -72,7 +72,7 @@ class Autoencoder(nn.Module, ABC):
 
     def check_size(self, height: int, width: int) -> None:
         """LabError unless both sides are multiples of the factor."""
-        if height < 1 or width < 1 or height % self.factor or width % self.factor:
+        if height % self.factor or width % self.factor:
             raise LabError(f"size {height}x{width}: the autoencoder takes multiples of {self.factor}")
 
 
