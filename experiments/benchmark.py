@@ -12,27 +12,26 @@ from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import torch
 from omegaconf import DictConfig
 from torch import Tensor, nn
 
+from experiments.decoding import decode_rows
 from experiments.peers import peers
 from experiments.timing import Row, Step, faster_layout, machine, markdown, peak_memory, race
 from lab.autoencoders import Identity
 from lab.cli import entry_point
 from lab.conditioning import ClassEmbedding
 from lab.config import build
-from lab.data import BatchStream, ImageSet, Petals, open_image
-from lab.data.images import decode
+from lab.data import BatchStream, ImageSet, Petals
 from lab.diffusion import NoiseSchedule, Parameterization
 from lab.errors import LabError
 from lab.model import DiffusionModel
 from lab.networks import UNet
 from lab.render.provenance import write_whole
 from lab.training import DiffusionTask, Trainer, TrainingSettings
-from lab.training.hardware import hardware_has_bf16
+from lab.training.hardware import computes_bf16
 
 logger = logging.getLogger(__name__)
 CLASSES = 102
@@ -51,12 +50,14 @@ class Conditioned(nn.Module):
         return out
 
 
-def training_step(module: nn.Module, batch_size: int, size: int, bf16: bool, layout: torch.memory_format) -> Step:
+def training_step(
+    module: nn.Module, batch_size: int, size: int, bf16: bool, layout: torch.memory_format, channels: int = 3
+) -> Step:
     """One optimiser step of a denoiser on random data, ready to be repeated."""
     device = "cuda" if torch.cuda.is_available() else "cpu"
     module = module.to(device).to(memory_format=layout).train()
     optimizer = torch.optim.AdamW(module.parameters(), lr=1e-4, fused=True)
-    x = torch.randn(batch_size, 3, size, size, device=device).to(memory_format=layout)
+    x = torch.randn(batch_size, channels, size, size, device=device).to(memory_format=layout)
     t, labels = (torch.randint(0, top, (batch_size,), device=device) for top in (1000, CLASSES))
 
     def step() -> None:
@@ -88,10 +89,35 @@ def network_rows(cfg: DictConfig, which: str, bf16: bool) -> list[Row]:
     return rows
 
 
-def make_network(cfg: DictConfig, which: str) -> Conditioned:
+def latent_rows(cfg: DictConfig, bf16: bool) -> list[Row]:
+    """Training in latents against training on the pixels, and encoding a picture once against training on it once."""
+    device, batch_size = "cuda" if torch.cuda.is_available() else "cpu", max(cfg.batch_sizes)
+    autoencoder = build(cfg.autoencoder).to(device).to(memory_format=torch.channels_last).eval()
+    size, channels = cfg.data.image_size // autoencoder.factor, autoencoder.latent_channels
+    options = (batch_size, size, bf16, torch.channels_last, channels)
+    latent = training_step(make_network(cfg, "latent", in_channels=channels, sample_size=size), *options)
+    whole = make_network(cfg, "pixels")
+    pixels = training_step(whole, batch_size, cfg.data.image_size, bf16, torch.channels_last)
+    images = torch.rand(batch_size, 3, cfg.data.image_size, cfg.data.image_size, device=device)
+
+    @torch.no_grad()
+    def encode() -> None:
+        with torch.autocast(device, torch.bfloat16, enabled=bf16):
+            autoencoder.moments(images)
+        if device == "cuda":
+            torch.cuda.synchronize()
+
+    title = f"latents, batch {batch_size}: images"
+    return [
+        race(f"{title} trained on", latent, "the lab's unet_pixels", pixels, batch_size, cfg.rounds),
+        race(f"{title} encoded", encode, "trained on, in latents", latent, batch_size, cfg.rounds),
+    ]
+
+
+def make_network(cfg: DictConfig, which: str, **sizes: int) -> Conditioned:
     """The configured UNet, with classes."""
     conditioner = ClassEmbedding(class_names=[str(number) for number in range(CLASSES)])
-    return Conditioned(build(cfg.networks[which], condition_dim=conditioner.dim), conditioner)
+    return Conditioned(build(cfg.networks[which], condition_dim=conditioner.dim, **sizes), conditioner)
 
 
 class Unsaved(Trainer):
@@ -162,35 +188,7 @@ def make_task(cfg: DictConfig, images: ImageSet, batch_size: int) -> DiffusionTa
     return DiffusionTask(model, BatchStream(images, batch_size, seed=0), seed=0)
 
 
-def decode_rows(cfg: DictConfig) -> list[Row]:
-    """Preparing pictures against JPEG decoding alone, both on one thread, of files as large as Oxford 102's."""
-    with tempfile.TemporaryDirectory() as folder:
-        pictures = Petals(cfg.data.image_size, size=48, held_out_size=8, cache_dir=folder).load("train")
-        paths = []
-        for number, pixels in enumerate(pictures.pixels):
-            paths.append(Path(folder) / f"{number}.jpg")
-            large = nn.functional.interpolate(pixels.permute(2, 0, 1)[None].float(), size=(500, 625), mode="bicubic")
-            open_array(large).save(paths[-1], quality=90)
-        side = round(cfg.data.image_size * 1.125)
-
-        def prepare() -> None:
-            list(decode(paths, side, workers=1))
-
-        def decode_only() -> None:
-            for path in paths:
-                open_image(path, min_side=side)
-
-        return [race("pictures prepared", prepare, "JPEG decoding alone", decode_only, len(paths), cfg.rounds)]
-
-
-def open_array(image: Tensor) -> Any:
-    """(1, 3, H, W) in 0..255 as a PIL image."""
-    from PIL import Image
-
-    return Image.fromarray(image[0].clamp(0, 255).byte().permute(1, 2, 0).numpy())
-
-
-SECTIONS = ("memory", "door", "pixels", "loop", "decode")
+SECTIONS = ("memory", "door", "pixels", "latents", "loop", "decode")
 
 
 def check(cfg: DictConfig) -> None:
@@ -206,7 +204,7 @@ def check(cfg: DictConfig) -> None:
 def main(cfg: DictConfig) -> None:
     """Measure what is asked for; print a table and keep it as JSON."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    bf16 = cfg.precision == "bf16" or (cfg.precision == "auto" and hardware_has_bf16(device))
+    bf16 = computes_bf16(cfg.precision, device)
     facts = machine(bf16)
     if "memory" in cfg.only:  # first: on Linux a new process starts with its parent's peak as its own
         with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as alone:
@@ -215,6 +213,7 @@ def main(cfg: DictConfig) -> None:
     rows: list[Row] = []
     for which in ("door", "pixels"):
         rows += network_rows(cfg, which, bf16) if which in cfg.only else []
+    rows += latent_rows(cfg, bf16) if "latents" in cfg.only else []
     rows += loop_rows(cfg, bf16) if "loop" in cfg.only else []
     rows += decode_rows(cfg) if "decode" in cfg.only else []
     facts["rows"] = [vars(row) for row in rows]

@@ -21,7 +21,7 @@ from lab.recipes.run import run
 from lab.runs import CONFIG, autoencoder_run, build_model, load_autoencoder, with_autoencoder
 from lab.seeding import derive
 from lab.training import DiffusionTask, TrainingSettings
-from lab.training.hardware import local_device
+from lab.training.hardware import computes_bf16, local_device
 
 logger = logging.getLogger(__name__)
 
@@ -70,7 +70,8 @@ def into_latents(cfg: DictConfig, run_dir: Path, stream: BatchStream) -> tuple[A
     autoencoder = load_autoencoder(autoencoder_run(cfg, run_dir), local_device())
     images = stream.image_set
     started = time.perf_counter()
-    moments = set_moments(autoencoder, images, cfg.latents.crops, cfg.data.cache_dir)
+    bf16 = computes_bf16(cfg.training.precision, local_device())
+    moments = set_moments(autoencoder, images, cfg.latents.crops, cfg.data.cache_dir, bf16)
     logger.info("latents of %s: %s, %.0f s", images.name, tuple(moments.shape), time.perf_counter() - started)
     take_statistics(autoencoder, moments)
     options = (stream.batch_size, stream.seed, stream.class_balanced, stream.flip)

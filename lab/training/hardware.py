@@ -21,6 +21,11 @@ def hardware_has_bf16(device: torch.device) -> bool:
     return False
 
 
+def computes_bf16(precision: str, device: torch.device) -> bool:
+    """Whether `training.precision` means bf16 there."""
+    return precision == "bf16" or (precision == "auto" and hardware_has_bf16(device))
+
+
 def local_device() -> torch.device:
     """This process's GPU, or the CPU."""
     here = f"cuda:{os.environ.get('LOCAL_RANK', 0)}" if torch.cuda.is_available() else "cpu"
@@ -38,7 +43,7 @@ def make_accelerator(
     on_cpu = not torch.accelerator.is_available()  # said aloud, or several processes on CPUs would not find each other
     if on_cpu and "ACCELERATE_MIXED_PRECISION" in os.environ and "RANK" not in os.environ:
         logger.warning("accelerate launch started one process here; several on CPUs take --multi_gpu, odd as it sounds")
-    in_bf16 = precision == "bf16" or (precision == "auto" and hardware_has_bf16(PartialState(cpu=on_cpu).device))
+    in_bf16 = computes_bf16(precision, PartialState(cpu=on_cpu).device)
     return Accelerator(
         cpu=on_cpu,
         mixed_precision="bf16" if in_bf16 else "no",

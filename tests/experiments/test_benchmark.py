@@ -16,7 +16,10 @@ def test_contenders_have_about_the_same_number_of_parameters() -> None:
     cfg = compose("benchmark", [])
     check_keys(cfg, "benchmark")
     with torch.device("meta"):
-        counts = {which: sum(p.numel() for p in make_network(cfg, which).parameters()) for which in ("door", "pixels")}
+        counts = {
+            which: sum(p.numel() for p in make_network(cfg, which).parameters())
+            for which in ("door", "pixels", "latent")
+        }
         others = {name: sum(p.numel() for p in make().parameters()) for name, make in peers("door").items()}
     for count in (*counts.values(), *others.values()):
         assert 8e6 < count < 14e6, (counts, others)
