@@ -104,13 +104,18 @@ def _check_node(path: str, node: Any) -> None:
     if not isinstance(node, dict):
         return
     if "_target_" in node:
-        parameters = inspect.signature(_own_class(f"{path}._target_", node["_target_"])).parameters
+        parameters = parameters_of(path, node["_target_"])
         names = [key for key in node if key != "_target_"]
         _check_names(f"{path}.", map(str, names), set(parameters))
         for name in names:
             _check_type(f"{path}.{name}", node[name], parameters[name].annotation)
     for key, child in node.items():
         _check_node(f"{path}.{key}".lstrip("."), child)
+
+
+def parameters_of(path: str, target: Any) -> Mapping[str, inspect.Parameter]:
+    """What the class takes that the `_target_` under `path` names; LabError unless it is one of the lab's."""
+    return inspect.signature(_own_class(f"{path}._target_", target)).parameters
 
 
 def _own_class(key: str, target: Any) -> type:

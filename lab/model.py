@@ -179,7 +179,9 @@ class DiffusionModel(nn.Module):
     def check_size(self, height: int, width: int) -> tuple[int, int]:
         """Sides of the latents of such images; LabError unless autoencoder and network can have them."""
         self.autoencoder.check_size(height, width)
-        factor = self.autoencoder.factor
+        factor, whole = self.autoencoder.factor, self.autoencoder.factor * self.network.factor
+        if factor > 1 and (height % whole or width % whole):
+            raise LabError(f"size {height}x{width}: use multiples of {whole} (autoencoder {factor} x network)")
         self.network.check_size(height // factor, width // factor)
         return height // factor, width // factor
 

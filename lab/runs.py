@@ -32,13 +32,15 @@ def build_model(cfg: DictConfig, empty: bool = False) -> DiffusionModel:
     """
     with torch.device("meta") if empty else contextlib.nullcontext():
         autoencoder, conditioner = build(cfg.autoencoder), build(cfg.conditioning)
-        network = build(
-            cfg.model,
-            in_channels=autoencoder.latent_channels,
-            sample_size=cfg.data.image_size // autoencoder.factor,
-            condition_dim=conditioner.dim,
-            token_dim=conditioner.token_dim,
-        )
+        sizes = {"in_channels": autoencoder.latent_channels, "sample_size": cfg.data.image_size // autoencoder.factor}
+        widths = {"condition_dim": conditioner.dim, "token_dim": conditioner.token_dim}
+        try:
+            network = build(cfg.model, **sizes, **widths)
+        except LabError as error:
+            if autoencoder.factor == 1:
+                raise
+            about = f"data.image_size={cfg.data.image_size} at autoencoder.factor={autoencoder.factor}"
+            raise LabError(f"{error} (the latents of {about})") from error
     return DiffusionModel(
         network, conditioner, autoencoder, build(cfg.diffusion), cfg.data.image_size, build(cfg.sampling)
     )
@@ -144,6 +146,8 @@ def with_autoencoder(cfg: DictConfig, run_dir: Path | None = None) -> DictConfig
     source = read_config(autoencoder_run(cfg, run_dir))
     if source.autoencoder["_target_"] == IDENTITY:
         raise LabError(f"latents.run={cfg.latents.run}: that run has no autoencoder; use one of +experiment=vae")
+    if cfg.autoencoder["_target_"] != IDENTITY and cfg.autoencoder != source.autoencoder:
+        raise LabError(f"autoencoder: differs from that of latents.run={cfg.latents.run}; leave it out")
     filled: DictConfig = cfg.copy()
     filled.autoencoder = source.autoencoder
     return filled

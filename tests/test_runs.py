@@ -287,3 +287,18 @@ def test_an_empty_model_takes_no_memory_and_no_random_numbers(cfg: DictConfig) -
     assert all(parameter.is_meta for parameter in model.parameters())
     assert torch.equal(before, torch.random.get_rng_state())
     assert [p.shape for p in model.parameters()] == [p.shape for p in build_model(cfg).parameters()]
+
+
+def test_what_an_older_version_had_no_key_for_was_at_its_default(copied: Path) -> None:
+    cfg = OmegaConf.load(copied / "config.yaml")
+    assert isinstance(cfg, DictConfig)
+    old = cfg.copy()
+    for key in ("latents", "reconstruction"):
+        del old[key]
+    for node, key in (("model", "token_dim"), ("conditioning", "tokens")):
+        del old[node][key]
+    write_config(old, copied)
+    refuse_changes(cfg, copied)
+    cfg.conditioning.tokens = 3
+    with pytest.raises(LabError, match=r"conditioning\.tokens=3: the run in"):
+        refuse_changes(cfg, copied)

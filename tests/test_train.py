@@ -24,6 +24,9 @@ VAE = ("autoencoder.channels=16", "autoencoder.blocks=1", "reconstruction.percep
 FORMULAS = sorted(path.stem for path in (CONF / "diffusion").glob("*.yaml"))
 
 
+REFERENCE = runs.REFERENCE
+
+
 @pytest.fixture(autouse=True)
 def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
@@ -329,15 +332,42 @@ def test_another_autoencoder_is_refused(vae: Path, train: Callable[..., Path], r
         (LATENT, "latents.run=vae: no trained autoencoder there; python -m lab.train +experiment=vae"),
         (("+experiment=class_cond", "autoencoder=kl"), "give latents.run=results/vae"),
         (("+experiment=vae", "autoencoder=identity"), "autoencoder=identity: there is nothing to train"),
-        (("+experiment=vae", "data.image_size=18"), "size 18x18: the autoencoder takes multiples of 4"),
+        (("+experiment=vae", "data.image_size=18"), "data.image_size=18: use a multiple of autoencoder.factor=4"),
         (("+experiment=vae", "autoencoder.factor=3"), "autoencoder.factor=3: use 1, 2, 4"),
         (("+experiment=vae", "reconstruction.error=l3"), "reconstruction.error=l3: use one of l1, l2"),
-        (("+experiment=vae",), "reference/flower_clip"),
+        (("+experiment=vae",), "reconstruction.perceptual=flower_clip: "),
+        (("+experiment=vae", "data.image_size=16", "reconstruction.adversarial_weight=1"), "data.image_size of 32"),
+        (("+experiment=latent_class_cond", "latents.crops=0"), "latents.crops=0: use at least 1"),
     ],
 )
 def test_autoencoders_that_cannot_be(refused: Callable[..., str], overrides: tuple[str, ...], words: str) -> None:
     assert words in refused("run", *overrides)
     assert not Path("run").exists()
+
+
+def test_an_autoencoder_beside_latents_run_must_be_its(vae: Path, refused: Callable[..., str]) -> None:
+    assert "autoencoder: differs from that of latents.run=vae" in refused("run", *LATENT, "autoencoder=vq")
+
+
+def test_latents_too_small_for_the_network_are_told_in_pixels(vae: Path, refused: Callable[..., str]) -> None:
+    line = refused("run", *LATENT, "data.image_size=36")
+    assert "the latents of data.image_size=36 at autoencoder.factor=4" in line
+
+
+def test_an_autoencoder_of_other_pictures_is_warned_of(
+    vae: Path, run_command: Command, tiny_settings: tuple[str, ...]
+) -> None:
+    config = OmegaConf.load(vae / "config.yaml")
+    config.image_set = "oxford102 0123456789abcdef"
+    OmegaConf.save(config, vae / "config.yaml")
+    _, said = run_command(lab.train.main, *tiny_settings, *LATENT, "training.steps=1", "hydra.run.dir=latent")
+    assert "latents.run=vae: learned on oxford102, not on petals" in said
+
+
+def test_the_default_judge_is_the_reference_clip(train: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runs, "REFERENCE", REFERENCE)
+    run = train("vae", "+experiment=vae", "data.image_size=32", "training.steps=2", *VAE[:2])
+    assert all(float(row["perceptual"]) > 0 for row in rows(run))
 
 
 def test_the_autoencoder_of_a_pixel_run_is_none(train: Callable[..., Path], refused: Callable[..., str]) -> None:

@@ -38,6 +38,8 @@ class Autoencoder(nn.Module, ABC):
 
     def __init__(self, latent_channels: int, factor: int) -> None:
         super().__init__()
+        if latent_channels < 1:
+            raise LabError(f"autoencoder.latent_channels={latent_channels}: use at least 1")
         self.latent_channels, self.factor = latent_channels, factor
         self.register_buffer("latent_mean", torch.zeros(latent_channels))
         self.register_buffer("latent_std", torch.ones(latent_channels))

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from lab.autoencoders.base import Autoencoder, Pass
 from lab.autoencoders.networks import Decoder, Encoder, widths
+from lab.errors import LabError
 
 LOG_VARIANCES = (-30.0, 20.0)  # beyond these exp has nothing sensible to say
 
@@ -24,7 +25,7 @@ def kl_divergence(moments: Tensor) -> Tensor:
 class AutoencoderKL(Autoencoder):
     """Moments are mean and log variance (B, 2C, h, w). Rombach et al. 2022, appendix G.
 
-    factor        1, 2, 4, ... 32: a door of patch_size, then halvings
+    factor        1, 2, 4, ... 32: a door of patch_size, as far as the factor allows, then halvings
     channels, multipliers   width of each level, largest first; the last repeats where there are more levels
     blocks        residual blocks a level
     attention     whether places see each other at the smallest resolution
@@ -46,10 +47,13 @@ class AutoencoderKL(Autoencoder):
         kl_weight: float = 1e-6,
     ) -> None:
         super().__init__(latent_channels, factor)
-        sizes = widths(factor, patch_size, channels, multipliers)
+        door = min(patch_size, factor)
+        sizes = widths(factor, door, channels, multipliers, blocks)
+        if kl_weight < 0:
+            raise LabError(f"autoencoder.kl_weight={kl_weight}: use 0 or more")
         self.kl_weight = kl_weight
-        self.encoder = Encoder(sizes, patch_size, blocks, 2 * latent_channels, attention)
-        self.decoder = Decoder(sizes, patch_size, blocks, latent_channels, attention)
+        self.encoder = Encoder(sizes, door, blocks, 2 * latent_channels, attention)
+        self.decoder = Decoder(sizes, door, blocks, latent_channels, attention)
 
     def moments(self, images: Tensor) -> Tensor:
         self.check_size(*images.shape[2:])

@@ -11,7 +11,7 @@ from lab.networks.layers import FullAttention, norm, zero_
 HEAD_DIM = 64
 
 
-def widths(factor: int, patch_size: int, channels: int, multipliers: Sequence[int]) -> list[int]:
+def widths(factor: int, patch_size: int, channels: int, multipliers: Sequence[int], blocks: int) -> list[int]:
     """Channels of each level, largest resolution first; where the factor asks for more levels the last repeats.
 
     Raises LabError for a factor that door and halvings cannot make.
@@ -19,10 +19,9 @@ def widths(factor: int, patch_size: int, channels: int, multipliers: Sequence[in
     for key, size in (("factor", factor), ("patch_size", patch_size)):
         if size < 1 or size.bit_count() != 1:
             raise LabError(f"autoencoder.{key}={size}: use 1, 2, 4, 8, 16 or 32")
-    if factor < patch_size:
-        raise LabError(f"autoencoder.patch_size={patch_size}: use at most autoencoder.factor={factor}")
-    if channels < 1 or not multipliers or min(multipliers) < 1:
-        raise LabError(f"autoencoder.channels={channels}, multipliers={list(multipliers)}: use at least 1")
+    if min(channels, blocks, *multipliers) < 1 or not multipliers:
+        sizes = f"autoencoder.channels={channels}, multipliers={list(multipliers)}, blocks={blocks}"
+        raise LabError(f"{sizes}: use at least 1")
     levels = (factor // patch_size).bit_length()
     return [channels * multipliers[min(level, len(multipliers) - 1)] for level in range(levels)]
 
@@ -46,7 +45,8 @@ class Block(nn.Module):
 
 def middle(width: int, attention: bool) -> nn.Sequential:
     """Two blocks at the smallest resolution, with attention between them."""
-    mixing = [FullAttention(width, min(width, HEAD_DIM))] if attention else []
+    heads = next(h for h in range(max(1, width // HEAD_DIM), 0, -1) if width % h == 0)
+    mixing = [FullAttention(width, width // heads)] if attention else []
     return nn.Sequential(Block(width, width), *mixing, Block(width, width))
 
 

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from lab.autoencoders.base import Autoencoder, Pass
 from lab.autoencoders.networks import Decoder, Encoder, widths
+from lab.errors import LabError
 
 
 class Codebook(nn.Module):
@@ -30,8 +31,8 @@ class Codebook(nn.Module):
 
     def choose(self, z: Tensor) -> Tensor:
         """z (B, C, h, w) -> numbers of the nearest entries (B, h, w)."""
-        rows = z.permute(0, 2, 3, 1).flatten(0, 2).float()
-        entries = self.entries.float()
+        # float64, which neither autocast nor TF32 rounds: entries may lie close
+        rows, entries = z.permute(0, 2, 3, 1).flatten(0, 2).double(), self.entries.double()
         # |z - e|^2 but for |z|^2, which is the same for every entry
         chosen = (entries.square().sum(dim=1) - 2 * rows @ entries.T).argmin(dim=1)
         return chosen.view(z.shape[0], *z.shape[2:])
@@ -72,8 +73,8 @@ class AutoencoderVQ(Autoencoder):
     """Moments are latents before they are snapped (B, C, h, w), which is what diffusion works on; the decoder snaps.
 
     codebook_size       entries
-    codebook_weight, commitment   of the entries' distance to latents, and of the latents' distance to entries
-                        (van den Oord et al. 2017, eq. 3), against the absolute error
+    codebook_weight     of the entries' distance to latents against the absolute error
+    commitment          of the latents' distance to entries, as a share of that (van den Oord et al. 2017, eq. 3)
     The rest as in AutoencoderKL. Raises LabError for sizes that cannot be.
     """
 
@@ -91,11 +92,17 @@ class AutoencoderVQ(Autoencoder):
         commitment: float = 0.25,
     ) -> None:
         super().__init__(latent_channels, factor)
-        sizes = widths(factor, patch_size, channels, multipliers)
+        door = min(patch_size, factor)
+        sizes = widths(factor, door, channels, multipliers, blocks)
+        for key, value, least in (("codebook_size", codebook_size, 1), ("codebook_weight", codebook_weight, 0)):
+            if value < least:
+                raise LabError(f"autoencoder.{key}={value}: use at least {least}")
+        if commitment < 0:
+            raise LabError(f"autoencoder.commitment={commitment}: use 0 or more")
         self.codebook_weight, self.commitment = codebook_weight, commitment
-        self.encoder = Encoder(sizes, patch_size, blocks, latent_channels, attention)
+        self.encoder = Encoder(sizes, door, blocks, latent_channels, attention)
         self.codebook = Codebook(codebook_size, latent_channels)
-        self.decoder = Decoder(sizes, patch_size, blocks, latent_channels, attention)
+        self.decoder = Decoder(sizes, door, blocks, latent_channels, attention)
 
     def moments(self, images: Tensor) -> Tensor:
         self.check_size(*images.shape[2:])

@@ -84,6 +84,8 @@ class Clip:
             vectors = self.encode_text(prompts)
         finally:
             hook.remove()
+        if seen[0].ndim != 3:
+            raise LabError(f"{self.name}: its text tower gives no tokens; use a CLIP with a transformer of its own")
         return vectors, seen[0].float()
 
     def _prepare(self, images: Tensor) -> Tensor:

@@ -1,6 +1,5 @@
 """CLIP vectors as conditions: image vectors in training, text or image vectors when sampling."""
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from lab.clip.load import OWN
 from lab.conditioning.base import Condition, Conditioner, Request
 from lab.conditioning.classes import class_index
 from lab.data import Batch, ImageSet, open_image
+from lab.device import local_device
 from lab.errors import LabError
 
 CLASS_PROMPT = "a photo of a {name}, a type of flower"
@@ -92,7 +92,7 @@ class ClipVector(ClipConditioner):
 
     def prepare(self, images: ImageSet, cache_dir: str) -> dict[str, Any]:
         """Encode the whole set once (cached on disk) and take its statistics."""
-        self.clip.to(f"cuda:{os.environ.get('LOCAL_RANK', 0)}" if torch.cuda.is_available() else "cpu")
+        self.clip.to(local_device())
         self._vectors = _mean_view(clip_vectors(self.clip, images, cache_dir))
         stats = vector_stats(self.clip, images, self._vectors[:, None])
         self.clip.to("cpu")  # what is left to do for it is little, and memory is the network's

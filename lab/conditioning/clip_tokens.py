@@ -6,15 +6,16 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lab.clip.captions import CaptionMaker
+from lab.clip.captions import CaptionMaker, class_prompts
 from lab.conditioning.base import Condition, Request
 from lab.conditioning.classes import class_index
-from lab.conditioning.clip import CLASS_PROMPT, ClipConditioner
+from lab.conditioning.clip import ClipConditioner
 from lab.data import Batch, ImageSet
+from lab.device import local_device
 from lab.errors import LabError
 from lab.seeding import generator
 
-KEPT = 4096  # captions whose tokens are remembered
+KEPT = 2**28  # bytes of captions' tokens that are remembered
 SEEN = 512  # captions that statistics are taken over
 
 
@@ -63,12 +64,14 @@ class ClipTokens(ClipConditioner):
     def prepare(self, images: ImageSet, cache_dir: str) -> dict[str, Any]:
         """Take the statistics of captions drawn for some of the images."""
         self._captions, self.class_names = CaptionMaker(images), images.class_names
+        self.clip.to(local_device())
         draw = generator(0, "caption tokens")
         some = torch.randint(len(images), (SEEN,), generator=draw)
         vectors, tokens = self.clip.encode_tokens(self._captions.draw(some, draw).texts)
         self.dim, self.length, self.token_width = vectors.shape[1], *tokens.shape[1:]
         self.fingerprint = self.clip.fingerprint
         self._allocate()
+        vectors, tokens = vectors.cpu(), tokens.cpu()
         self.mean = torch.cat([vectors.mean(dim=0), tokens.mean(dim=0).flatten()])
         spread = [part.var(dim=0).mean().sqrt() for part in (vectors, tokens)]
         sizes = torch.tensor([self.dim, self.length * self.token_width])
@@ -88,21 +91,26 @@ class ClipTokens(ClipConditioner):
             raise LabError("this run is conditioned on the words of captions: give prompts=[...] or classes=[...]")
         if request.classes is not None:
             names = [self.class_names[class_index(c, self.class_names)] for c in request.classes]
-            return self._encode([CLASS_PROMPT.format(name=name) for name in names])
+            return self._encode([class_prompts(name)[0] for name in names])  # one that training says, to the letter
         if request.prompts is None:
             raise LabError("this run is conditioned on the words of captions: give prompts=[...] or classes=[...]")
         return self._encode(list(request.prompts))
 
     def _encode(self, texts: Sequence[str]) -> Tensor:
-        """Rows of sentences, of which those said before are remembered."""
-        fresh = [text for text in dict.fromkeys(texts) if text not in self._said]
-        if len(self._said) + len(fresh) > KEPT:
-            self._said.clear()
-            fresh = list(dict.fromkeys(texts))
-        if fresh:
-            vectors, tokens = self.clip.encode_tokens(fresh)
-            self._said |= dict(zip(fresh, torch.cat([vectors, tokens.flatten(1)], dim=1).cpu(), strict=True))
-        return torch.stack([self._said[text] for text in texts])
+        """Rows of sentences, of which those said before are remembered.
+
+        Each is encoded alone: its row may not depend on what else was new, or a resumed run would differ in rounding.
+        """
+        rows = []
+        for text in texts:
+            if text not in self._said:
+                vectors, tokens = self.clip.encode_tokens([text])
+                row = torch.cat([vectors, tokens.flatten(1)], dim=1)[0].cpu().half()
+                if (len(self._said) + 1) * row.nbytes > KEPT:
+                    self._said.clear()
+                self._said[text] = row
+            rows.append(self._said[text])
+        return torch.stack(rows).float()
 
     def forward(self, inputs: Tensor, drop: Tensor | None = None) -> Condition:
         """inputs (B, dim + length * token_width) -> vector (B, dim) and tokens (B, length, token_width)."""

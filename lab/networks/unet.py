@@ -84,6 +84,8 @@ class UNet(nn.Module):
         widths = [channels * m for m in multipliers]
         resolutions = [sample_size // patch_size // 2**level for level in range(len(widths))]
         kinds = self._attention_kinds(resolutions, linear_attention, full_attention)
+        if token_dim and not any(kinds):
+            raise LabError("model.full_attention=[]: tokens are looked at where attention is; list a resolution for it")
         dim = embedding_dim or 4 * channels
 
         def stage(c_in: int, c_out: int, level: int) -> _Stage:

@@ -10,6 +10,7 @@ from lab.autoencoders import Autoencoder, Identity
 from lab.clip import load_clip
 from lab.config import build
 from lab.data import BatchStream, Source
+from lab.device import local_device
 from lab.errors import LabError
 from lab.perceptual import PerceptualDistance
 from lab.recipes.run import run
@@ -19,12 +20,17 @@ from lab.training import AutoencoderTask, ReconstructionLosses, TrainingSettings
 
 def check_autoencoder(cfg: DictConfig) -> None:
     """LabError for an autoencoder that cannot be built, or cannot have images of that size."""
-    build(cfg.reconstruction)
+    losses: ReconstructionLosses = build(cfg.reconstruction)
     with torch.device("meta"):
         autoencoder: Autoencoder = build(cfg.autoencoder)
     if isinstance(autoencoder, Identity):
         raise LabError("autoencoder=identity: there is nothing to train; use autoencoder=kl or autoencoder=vq")
-    autoencoder.check_size(cfg.data.image_size, cfg.data.image_size)
+    if cfg.data.image_size % autoencoder.factor:
+        factor = f"autoencoder.factor={autoencoder.factor}"
+        raise LabError(f"data.image_size={cfg.data.image_size}: use a multiple of {factor}")
+    losses.check_size(cfg.data.image_size)
+    if losses.adversarial_weight and cfg.training.compile:
+        raise LabError("training.compile=true: not with reconstruction.adversarial_weight; switch one off")
 
 
 def train_autoencoder(cfg: DictConfig, run_dir: Path) -> None:
@@ -45,5 +51,9 @@ def perceptual_distance(losses: ReconstructionLosses, cfg: DictConfig) -> Percep
     if losses.perceptual == "none" or losses.perceptual_weight == 0:
         return None
     if losses.perceptual == "vgg":
-        return PerceptualDistance.of_vgg()
-    return PerceptualDistance.of_clip(load_clip("flower_clip", str(runs.REFERENCE / "flower_clip")))
+        return PerceptualDistance.of_vgg().to(local_device())
+    try:
+        clip = load_clip("flower_clip", str(runs.REFERENCE / "flower_clip"))
+    except LabError as error:
+        raise LabError(f"reconstruction.perceptual=flower_clip: {error}; vgg and none do without it") from error
+    return PerceptualDistance.of_clip(clip).to(local_device())

@@ -14,14 +14,15 @@ from lab.conditioning.base import Request
 from lab.conditioning.classes import class_index
 from lab.config import build
 from lab.data import BatchStream, ImageSet, Source
+from lab.device import local_device
 from lab.errors import LabError
 from lab.latents import LatentStream, fingerprint, set_moments, take_statistics
 from lab.recipes.flower_clip import own_clip
 from lab.recipes.run import run
-from lab.runs import CONFIG, autoencoder_run, build_model, load_autoencoder, with_autoencoder
+from lab.runs import CONFIG, autoencoder_run, build_model, load_autoencoder, read_config, with_autoencoder
 from lab.seeding import derive
 from lab.training import DiffusionTask, TrainingSettings
-from lab.training.hardware import computes_bf16, local_device
+from lab.training.hardware import computes_bf16
 
 logger = logging.getLogger(__name__)
 
@@ -31,6 +32,8 @@ def check_diffusion(cfg: DictConfig) -> None:
 
     An autoencoder's run that is not there yet is left to `train_diffusion`, which knows the run's folder.
     """
+    if cfg.latents.crops < 1:
+        raise LabError(f"latents.crops={cfg.latents.crops}: use at least 1")
     if cfg.latents.run is not None and not (Path(cfg.latents.run) / CONFIG).is_file():
         return
     model = build_model(with_autoencoder(cfg), empty=True)
@@ -69,6 +72,9 @@ def into_latents(cfg: DictConfig, run_dir: Path, stream: BatchStream) -> tuple[A
     """The run's autoencoder, scaled to the set, and its stream of moments in place of images."""
     autoencoder = load_autoencoder(autoencoder_run(cfg, run_dir), local_device())
     images = stream.image_set
+    learned_on = str(read_config(autoencoder_run(cfg, run_dir)).image_set).split(" ")[0]
+    if learned_on != images.name:
+        logger.warning("latents.run=%s: learned on %s, not on %s", cfg.latents.run, learned_on, images.name)
     started = time.perf_counter()
     bf16 = computes_bf16(cfg.training.precision, local_device())
     moments = set_moments(autoencoder, images, cfg.latents.crops, cfg.data.cache_dir, bf16)
@@ -79,8 +85,15 @@ def into_latents(cfg: DictConfig, run_dir: Path, stream: BatchStream) -> tuple[A
 
 
 def check_preview_classes(cfg: DictConfig, images: ImageSet) -> None:
-    """LabError for a class to look at that the set does not have, before a CLIP is trained."""
-    for name in (cfg.preview.classes or ()) if cfg.training.preview_every else ():
+    """LabError for a class to look at that the set does not have, or nothing at all, before a CLIP is trained."""
+    if not cfg.training.preview_every:
+        return
+    if not (images.class_names or cfg.preview.classes or cfg.preview.prompts):
+        raise LabError(
+            f"preview: {images.name} has no classes; name prompts to look at, preview.prompts=[...], "
+            "or do without, training.preview_every=0"
+        )
+    for name in cfg.preview.classes or ():
         try:
             class_index(name, images.class_names)
         except LabError as error:

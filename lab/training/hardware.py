@@ -26,12 +26,6 @@ def computes_bf16(precision: str, device: torch.device) -> bool:
     return precision == "bf16" or (precision == "auto" and hardware_has_bf16(device))
 
 
-def local_device() -> torch.device:
-    """This process's GPU, or the CPU."""
-    here = f"cuda:{os.environ.get('LOCAL_RANK', 0)}" if torch.cuda.is_available() else "cpu"
-    return torch.device(here)
-
-
 def make_accelerator(
     precision: str = "auto", trackers: tuple[str, ...] = (), run_dir: Path | None = None
 ) -> Accelerator:

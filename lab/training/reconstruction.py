@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.func import functional_call
 
-from lab.autoencoders import Autoencoder
+from lab.autoencoders import Autoencoder, AutoencoderVQ
 from lab.data import BatchStream, ImageSet
 from lab.errors import LabError
 from lab.networks.discriminator import PatchDiscriminator, hinge_loss
@@ -49,11 +49,20 @@ class ReconstructionLosses:
             if not getattr(self, key) >= 0:
                 raise LabError(f"reconstruction.{key}={getattr(self, key)}: use 0 or more")
 
+    def check_size(self, image_size: int) -> None:
+        """LabError where images are too small for the discriminator's patches."""
+        if self.adversarial_weight and image_size < SMALLEST_JUDGED:
+            raise LabError(
+                f"reconstruction.adversarial_weight={self.adversarial_weight}: its patches need data.image_size of "
+                f"{SMALLEST_JUDGED} at least"
+            )
+
 
 class AutoencoderTask(Task):
     """Rombach et al. 2022, appendix G: error, perceptual distance, the latents' penalty and a patch discriminator.
 
-    The discriminator learns in the same step from the same reconstructions: neither's loss reaches the other's weights.
+    The discriminator learns in the same step from the same reconstructions. Neither's loss has a gradient in the
+    other's weights, but clipping goes by the norm of both together.
 
     held_out     looked at in previews, which report PSNR and SSIM over all of it
     perceptual   distance (B,) of two batches of images; None for none
@@ -73,12 +82,10 @@ class AutoencoderTask(Task):
         super().__init__()
         self.autoencoder, self.stream, self.held_out, self.seed = autoencoder, stream, held_out, seed
         self.losses, self.perceptual = losses, perceptual
-        if losses.adversarial_weight and held_out.image_size < SMALLEST_JUDGED:
-            raise LabError(
-                f"reconstruction.adversarial_weight={losses.adversarial_weight}: its patches need data.image_size of "
-                f"{SMALLEST_JUDGED} at least"
-            )
+        losses.check_size(held_out.image_size)
         self.discriminator = PatchDiscriminator() if losses.adversarial_weight else None
+        # The discriminator's weight and a codebook's revival are the whole batch's.
+        self.divisible = self.discriminator is None and not isinstance(autoencoder, AutoencoderVQ)
 
     def inputs(self, step: int, rank: int = 0, world: int = 1) -> dict[str, Tensor]:
         """images (B, 3, H, W), eps like their latents, adversarial (B,) whether there is a discriminator yet."""
@@ -115,7 +122,7 @@ class AutoencoderTask(Task):
         """The loss of autoencoder and discriminator together (B,), and numbers for the log.
 
         Rombach et al. 2022, eq. 25: the judgement is weighted so that at the decoder's last convolution its gradient
-        is as large as that of the other losses (Esser et al. 2021, "Taming transformers", eq. 7).
+        is as large as that of the other losses (Esser et al. 2021, "Taming transformers", eq. 7, delta 1e-4).
         """
         frozen = {name: parameter.detach() for name, parameter in discriminator.named_parameters()}
         judgement = -functional_call(discriminator, frozen, (made,)).float().mean(dim=(1, 2, 3))
@@ -145,7 +152,9 @@ class AutoencoderTask(Task):
             images, made = self._there_and_back(indices)
             numbers.append(torch.stack([psnr(images, made), ssim(images, made)]))
         quality = torch.cat(numbers, dim=1).mean(dim=1).tolist()
-        some = torch.linspace(0, len(self.held_out) - 1, min(SHOWN, len(self.held_out))).long()
+        shown = min(SHOWN, len(self.held_out))
+        shown -= shown % COLUMNS if shown > COLUMNS else 0  # whole rows, or pairs would not be above each other
+        some = torch.linspace(0, len(self.held_out) - 1, shown).long()
         images, made = self._there_and_back(some)
         rows = [part for pair in zip(images.split(COLUMNS), made.split(COLUMNS), strict=True) for part in pair]
         title = f"step {step}: held out, above what comes back; PSNR {quality[0]:.2f} dB, SSIM {quality[1]:.3f}"

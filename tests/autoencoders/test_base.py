@@ -25,7 +25,7 @@ def test_pixels_are_their_own_latents() -> None:
 
 
 @pytest.mark.parametrize("make", [AutoencoderKL, AutoencoderVQ])
-@pytest.mark.parametrize(("factor", "patch_size"), [(1, 1), (2, 1), (2, 2), (4, 2), (8, 2), (16, 2), (32, 4)])
+@pytest.mark.parametrize(("factor", "patch_size"), [(1, 1), (2, 1), (2, 4), (4, 2), (8, 2), (16, 2), (32, 4)])
 def test_shapes_at_every_factor(make: Make, factor: int, patch_size: int) -> None:
     autoencoder = make(factor=factor, latent_channels=3, patch_size=patch_size, **SMALL)
     for height, width in ((32, 32), (32, 64), (96, 32)):
@@ -69,9 +69,11 @@ def test_sizes_that_cannot_be_are_named(make: Make) -> None:
         make(**SMALL).encode(torch.zeros(1, 3, 10, 16))
     for wrong, words in (
         ({"factor": 3}, "autoencoder.factor=3: use 1, 2, 4"),
-        ({"factor": 2, "patch_size": 4}, "autoencoder.patch_size=4: use at most autoencoder.factor=2"),
+        ({"patch_size": 3}, "autoencoder.patch_size=3: use 1, 2, 4"),
         ({"channels": 0}, "autoencoder.channels=0"),
+        ({"blocks": 0}, "blocks=0: use at least 1"),
         ({"multipliers": ()}, "multipliers"),
+        ({"latent_channels": 0}, "autoencoder.latent_channels=0: use at least 1"),
     ):
         with pytest.raises(LabError, match=words):
             make(**{**SMALL, **wrong})

@@ -5,6 +5,7 @@ import torch
 
 from lab.autoencoders import AutoencoderVQ
 from lab.autoencoders.vq import Codebook
+from lab.errors import LabError
 
 
 def latents(*shape: int, seed: int = 0) -> torch.Tensor:
@@ -102,3 +103,26 @@ def test_the_first_batch_fills_the_codebook() -> None:
         z = autoencoder.moments(images).permute(0, 2, 3, 1).flatten(0, 2)
     assert int(autoencoder.training_pass(images, torch.zeros(2, 4, 4, 4)).facts["revived"]) == 8
     assert all(bool(torch.isclose(z, entry).all(dim=1).any()) for entry in autoencoder.codebook.entries)
+
+
+def test_nearest_is_nearest_under_autocast_too() -> None:
+    """bf16 has 8 bits: entries a hundredth apart would be confused."""
+    codebook = Codebook(200, 1)
+    with torch.no_grad():
+        codebook.entries.copy_(torch.linspace(1, 3, 200)[:, None])
+    z = codebook.entries.detach()[torch.arange(200)].view(1, 1, 10, 20) + 0.002
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(codebook.choose(z).flatten(), torch.arange(200))
+
+
+@pytest.mark.parametrize(
+    ("wrong", "words"),
+    [
+        ({"codebook_size": 0}, r"autoencoder\.codebook_size=0: use at least 1"),
+        ({"codebook_weight": -1.0}, r"autoencoder\.codebook_weight=-1.0: use at least 0"),
+        ({"commitment": -0.1}, r"autoencoder\.commitment=-0.1: use 0 or more"),
+    ],
+)
+def test_values_that_cannot_be_are_named(wrong: dict[str, float], words: str) -> None:
+    with pytest.raises(LabError, match=words):
+        AutoencoderVQ(channels=16, **wrong)  # type: ignore[arg-type]

@@ -9,13 +9,14 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
+from lab.clip.captions import class_prompts
 from lab.conditioning import ClipTokens
 from lab.conditioning import clip as clip_module
 from lab.conditioning.base import Request
 from lab.data import ImageSet
 from lab.errors import LabError
 
-NAMES = ("rose", "daisy")
+NAMES = ("rose", "artichoke?")
 N, DIM, WIDTH, LENGTH = 40, 6, 5, 3
 
 
@@ -26,6 +27,9 @@ class FakeClip:
 
     def __init__(self) -> None:
         self.asked: list[str] = []
+
+    def to(self, device: torch.device) -> "FakeClip":
+        return self
 
     def encode_tokens(self, prompts: Sequence[str]) -> tuple[Tensor, Tensor]:
         self.asked += prompts
@@ -85,16 +89,18 @@ def test_a_sentence_is_encoded_once(prepared: ClipTokens, clip: FakeClip) -> Non
 
 
 def test_what_is_remembered_is_bounded(prepared: ClipTokens, clip: FakeClip, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("lab.conditioning.clip_tokens.KEPT", 2)
+    monkeypatch.setattr("lab.conditioning.clip_tokens.KEPT", 2 * 2 * (DIM + LENGTH * WIDTH))  # two captions
     clip.asked.clear()
-    for prompts in (["a", "b"], ["c", "b"], ["c"]):
+    for prompts in (["a", "b"], ["a", "c"], ["c", "b"]):
         assert prepared.inputs(Request(prompts=prompts)).shape[0] == len(prompts)
     assert clip.asked == ["a", "b", "c", "b"]
 
 
 def test_classes_are_asked_for_by_a_sentence(prepared: ClipTokens) -> None:
-    sentence = prepared.inputs(Request(prompts=["a photo of a daisy, a type of flower"]))
-    assert torch.equal(prepared.inputs(Request(classes=["daisy"])), sentence)
+    """As training says it: without the mark of a doubtful name, and with the right article."""
+    sentence = prepared.inputs(Request(prompts=class_prompts("artichoke?")[:1]))
+    assert "an artichoke" in class_prompts("artichoke?")[0]
+    assert torch.equal(prepared.inputs(Request(classes=["artichoke?"])), sentence)
     assert torch.equal(prepared.inputs(Request(classes=[1])), sentence)
 
 

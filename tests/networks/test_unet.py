@@ -205,3 +205,8 @@ def test_tokens_reach_the_output_and_are_demanded() -> None:
 def test_without_tokens_the_network_is_the_same_as_ever() -> None:
     names = {name for name, _ in UNet(sample_size=16, full_attention=(8,), linear_attention=(16,)).named_modules()}
     assert not any("cross" in name or "feed" in name for name in names)
+
+
+def test_tokens_without_attention_are_refused() -> None:
+    with pytest.raises(LabError, match="tokens are looked at where attention is"):
+        UNet(sample_size=16, linear_attention=(), full_attention=(), token_dim=5)

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 from torch import Tensor
 
 from lab.autoencoders import AutoencoderKL, AutoencoderVQ
@@ -13,6 +14,7 @@ from lab.networks.discriminator import hinge_loss
 from lab.training import AutoencoderTask, ReconstructionLosses, Trainer, TrainingSettings
 
 B = 4
+ADVERSARIAL = ReconstructionLosses(perceptual="none", adversarial_weight=0.5, adversarial_start=2)
 
 
 def make_images(count: int = 16) -> ImageSet:
@@ -81,9 +83,47 @@ def test_noise_is_the_samples_own_whatever_the_ranks() -> None:
     assert not torch.equal(whole["eps"], make_task().inputs(4)["eps"])
 
 
-# -- the discriminator -------------------------------------------------------------------------------
+@pytest.mark.parametrize("kind", ["kl", "vq", "adversarial"])
+def test_a_resumed_run_is_the_run_in_one_go(tmp_path: Path, kind: str) -> None:
+    def run(name: str, *stops: int) -> dict[str, Tensor]:
+        for stop in stops:
+            task = make_task(ADVERSARIAL) if kind == "adversarial" else make_task(kind=kind)
+            trainer = Trainer(task, tmp_path / name, settings(steps=stop, save_every=1), seed=0)
+            trainer.run()
+        return trainer.task.state_dict() | trainer.ema.averages
 
-ADVERSARIAL = ReconstructionLosses(perceptual="none", adversarial_weight=0.5, adversarial_start=2)
+    whole, parts = run("whole", 6), run("parts", 3, 6)
+    assert all(torch.equal(whole[key], parts[key]) for key in whole)
+
+
+@pytest.mark.parametrize(("count", "shown"), [(5, 5), (10, 8), (40, 24)])
+def test_pictures_stand_above_what_comes_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, count: int, shown: int
+) -> None:
+    task, drawn = make_task(), list[Tensor]()
+    task.held_out = make_images(count)
+
+    def draw(rows: Tensor, **_: object) -> Image.Image:
+        drawn.append(rows)
+        return Image.new("RGB", (1, 1))
+
+    monkeypatch.setattr("lab.training.reconstruction.grid", draw)
+    task.eval().preview(tmp_path, 0)
+    assert len(drawn[0]) == 2 * shown
+    for start in range(0, 2 * shown, 16):
+        width = min(8, shown)
+        given, made = drawn[0][start : start + width], drawn[0][start + width : start + 2 * width]
+        with torch.no_grad():
+            torch.testing.assert_close(made, task.autoencoder.decode(task.autoencoder.encode(given)).clamp(-1, 1))
+
+
+def test_what_is_the_whole_batchs_is_not_divided() -> None:
+    assert make_task().divisible
+    assert not make_task(kind="vq").divisible
+    assert not make_task(ADVERSARIAL).divisible
+
+
+# -- the discriminator -------------------------------------------------------------------------------
 
 
 def test_it_starts_when_it_is_told_to() -> None:
