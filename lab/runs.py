@@ -7,6 +7,7 @@ from pathlib import Path
 
 import torch
 from omegaconf import DictConfig, OmegaConf
+from torch import Tensor
 
 from lab import checkpoint
 from lab.autoencoders import Autoencoder, Identity
@@ -96,7 +97,7 @@ def load(run: str | Path, device: str | None = None, weights: str = "weights") -
     if found is None:
         raise LabError(f"run={run}: no checkpoint in {Path(run) / 'checkpoints'} yet; train it first")
     model = build_model(cfg, empty=True)
-    tensors = {key.removeprefix("model."): value for key, value in found.tensors(weights).items()}
+    tensors = {key.removeprefix("model."): _single(value) for key, value in found.tensors(weights).items()}
     try:
         model.load_state_dict(tensors, assign=True)
     except RuntimeError as error:
@@ -121,7 +122,8 @@ def load_autoencoder(run: str | Path, device: torch.device | str | None = None) 
     if found is None:
         raise LabError(f"run={run}: no checkpoint in {Path(run) / 'checkpoints'} yet; train it first")
     prefix = "autoencoder." if cfg.task == "autoencoder" else "model.autoencoder."
-    tensors = {k.removeprefix(prefix): v for k, v in found.tensors("weights").items() if k.startswith(prefix)}
+    held = found.tensors("weights").items()
+    tensors = {key.removeprefix(prefix): _single(value) for key, value in held if key.startswith(prefix)}
     try:
         autoencoder.load_state_dict(tensors, assign=True)
     except RuntimeError as error:
@@ -161,6 +163,11 @@ def autoencoder_run(cfg: DictConfig, run_dir: Path | None = None) -> Path:
     raise LabError(
         f"latents.run={cfg.latents.run}: no trained autoencoder there; python -m lab.train +experiment=vae trains one"
     )
+
+
+def _single(tensor: Tensor) -> Tensor:
+    """In single precision, where `lab.export` has halved it."""
+    return tensor.float() if tensor.dtype == torch.float16 else tensor
 
 
 def _on_device(model: DiffusionModel, device: str | None) -> DiffusionModel:

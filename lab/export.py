@@ -1,0 +1,70 @@
+"""python -m lab.export run=results/class_cond: a small copy of a run, to be kept and shared.
+
+Averaged weights in half precision, the configuration, the log and its curve; what training needs to go on is left
+behind. `lab.load` and everything that takes run=DIR take the copy as they take the run.
+"""
+
+import logging
+import shutil
+from pathlib import Path
+
+from omegaconf import DictConfig
+from torch import Tensor
+
+from lab import checkpoint, runs
+from lab.cli import entry_point
+from lab.config import check_types
+from lab.errors import LabError
+from lab.runs import CONFIG, OWN_CLIP, check_run
+
+logger = logging.getLogger(__name__)
+KEPT = (CONFIG, "log.csv", "loss.png", "loss.png.json")
+TYPES = {"run": str | None, "out": str | None}
+
+
+def halved(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Matrices and filters in half precision; vectors, which are few and may be statistics, as they are."""
+    return {key: t.half() if t.is_floating_point() and t.ndim > 1 else t for key, t in tensors.items()}
+
+
+def export(run: Path, out: Path) -> Path:
+    """Copy a run into `out`; returns the checkpoint there.
+
+    Raises LabError for a run without a sound checkpoint, where `out` holds one of a later step, and where it cannot be
+    written.
+    """
+    found = checkpoint.latest(run / "checkpoints")
+    if found is None:
+        raise LabError(f"run={run}: no checkpoint in {run / 'checkpoints'} yet; train it first")
+    there = sorted((out / "checkpoints").glob("step_*"))
+    if any(path.name > found.path.name for path in there):
+        raise LabError(f"out={out}: holds {there[-1].name}, a later one than {found.path.name}; delete it first")
+    saved = checkpoint.save(
+        out / "checkpoints", found.step, {"weights": halved(found.tensors("weights"))}, found.state, keep=1
+    )
+    for name in KEPT:
+        if (run / name).is_file():
+            shutil.copyfile(run / name, out / name)
+    if (run / OWN_CLIP).is_dir():
+        shutil.copytree(run / OWN_CLIP, out / OWN_CLIP, dirs_exist_ok=True)
+    return saved
+
+
+def check(cfg: DictConfig) -> None:
+    """LabError unless `run` is given and is a run."""
+    check_types(cfg, TYPES)
+    check_run(cfg.run)
+
+
+@entry_point("export", check)
+def main(cfg: DictConfig) -> None:
+    """Copy what the configuration names."""
+    run = Path(cfg.run)
+    out = Path(cfg.out) if cfg.out is not None else runs.REFERENCE / run.resolve().name
+    saved = export(run, out)
+    size = sum(path.stat().st_size for path in out.rglob("*") if path.is_file()) / 2**20
+    logger.info("step %d in %s, %.1f MiB", checkpoint.load(saved).step, out, size)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,81 @@
+"""Small copies of runs: half the size, the same pictures."""
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+import lab
+from lab import checkpoint, export, runs
+from lab.errors import LabError
+from lab.render import read_provenance
+from lab.sample import main as sample
+
+Command = Callable[..., tuple[int, str]]
+
+
+def samples(run: Path) -> Tensor:
+    made = lab.load(run).sample(classes=[0, 1], num_inference_steps=3, output="tensor")
+    assert isinstance(made, Tensor)
+    return made
+
+
+def size(folder: Path) -> int:
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+
+
+def test_the_copy_makes_the_same_pictures_in_a_fraction_of_the_space(
+    class_run: Path, run_command: Command, tmp_path: Path
+) -> None:
+    code, said = run_command(export.main, f"run={class_run}", f"out={tmp_path / 'kept'}")
+    assert code == 0, said
+    assert "step 6 in" in said
+    torch.testing.assert_close(samples(tmp_path / "kept"), samples(class_run), rtol=0, atol=0.02)
+    assert size(tmp_path / "kept" / "checkpoints") < size(class_run / "checkpoints") / 4
+    assert {path.name for path in (tmp_path / "kept").iterdir()} >= {"config.yaml", "log.csv", "loss.png"}
+    weights = checkpoint.latest(tmp_path / "kept" / "checkpoints").tensors("weights")  # type: ignore[union-attr]
+    assert {t.dtype for t in weights.values() if t.ndim > 1} == {torch.float16}
+    assert all(p.dtype == torch.float32 for p in lab.load(tmp_path / "kept").parameters())
+
+
+def test_it_goes_to_the_reference_models_by_itself(
+    copied: Path, run_command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runs, "REFERENCE", tmp_path / "reference")
+    assert run_command(export.main, f"run={copied}")[0] == 0
+    code, _ = run_command(sample, f"run={tmp_path / 'reference' / copied.name}", "classes=[1]")
+    assert code == 0
+    made = next((tmp_path / "reference" / copied.name / "generated").glob("0000*.png"))
+    assert read_provenance(made)["step"] == 6
+
+
+def test_a_runs_own_clip_comes_along(clip_run: Path, tmp_path: Path) -> None:
+    run = Path(shutil.copytree(clip_run, tmp_path / "run"))
+    export.export(run, tmp_path / "kept")
+    shutil.rmtree(run)
+    made = lab.load(tmp_path / "kept").sample(["a red flower"], num_inference_steps=2, output="tensor")
+    assert isinstance(made, Tensor) and bool(made.isfinite().all())
+
+
+def test_an_autoencoder_is_kept_too(run_command: Command, tiny_settings: tuple[str, ...], tmp_path: Path) -> None:
+    import lab.train
+
+    small = ("autoencoder.channels=16", "autoencoder.blocks=1", "reconstruction.perceptual=none")
+    options = ("+experiment=vae", "training.steps=1", f"hydra.run.dir={tmp_path / 'vae'}", *small)
+    assert run_command(lab.train.main, *tiny_settings, *options)[0] == 0
+    export.export(tmp_path / "vae", tmp_path / "kept")
+    images = torch.rand(1, 3, 16, 16)
+    one, other = (runs.load_autoencoder(tmp_path / name).encode(images) for name in ("vae", "kept"))
+    torch.testing.assert_close(one, other, rtol=1e-2, atol=1e-2)
+
+
+def test_a_later_copy_is_not_overwritten(class_run: Path, tmp_path: Path) -> None:
+    saved = export.export(class_run, tmp_path / "kept")
+    saved.rename(saved.with_name("step_00000009"))
+    with pytest.raises(LabError, match="holds step_00000009, a later one than step_00000006"):
+        export.export(class_run, tmp_path / "kept")
+    with pytest.raises(LabError, match="no checkpoint in"):
+        export.export(tmp_path, tmp_path / "kept")
