@@ -142,6 +142,13 @@ def clip_run(tmp_path_factory: pytest.TempPathFactory, tiny_settings: tuple[str,
     return _trained(tmp_path_factory.mktemp("runs") / "clip", tiny_settings, "+experiment=clip_cond")
 
 
+@pytest.fixture(scope="session")
+def vae_run(tmp_path_factory: pytest.TempPathFactory, tiny_settings: tuple[str, ...]) -> Path:
+    """An autoencoder of 32 px after six steps, factor 4. To be read, not written to."""
+    small = ("autoencoder.channels=16", "autoencoder.blocks=1", "reconstruction.perceptual=none", "data.image_size=32")
+    return _trained(tmp_path_factory.mktemp("runs") / "vae", tiny_settings, "+experiment=vae", *small)
+
+
 @pytest.fixture
 def copied(class_run: Path, tmp_path: Path) -> Path:
     """A copy of `class_run` to do things to."""

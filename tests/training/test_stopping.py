@@ -73,6 +73,14 @@ def test_the_time_of_an_interrupted_row_is_counted(tmp_path: Path) -> None:
 
 
 def test_a_second_signal_acts_as_it_did_before() -> None:
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job ignores it
+    try:
+        _a_second_signal_interrupts()
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def _a_second_signal_interrupts() -> None:
     with StopRequest() as request:
         signal.raise_signal(signal.SIGINT)  # in this thread, at once
         assert request.signal == signal.SIGINT
