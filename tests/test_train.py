@@ -307,6 +307,7 @@ def test_a_latent_run_has_its_autoencoder_and_scale_in_its_checkpoint(vae: Path,
     assert isinstance(samples, Tensor) and samples.shape == (1, 3, 32, 64)
 
 
+@pytest.mark.slow
 def test_a_latent_run_goes_on_bit_for_bit_though_the_autoencoders_run_is_gone(
     vae: Path, train: Callable[..., Path]
 ) -> None:
@@ -318,6 +319,7 @@ def test_a_latent_run_goes_on_bit_for_bit_though_the_autoencoders_run_is_gone(
     assert rows(whole) == rows(parts)
 
 
+@pytest.mark.slow
 def test_another_autoencoder_is_refused(vae: Path, train: Callable[..., Path], refused: Callable[..., str]) -> None:
     train("latent", *LATENT, "training.steps=3")
     shutil.rmtree(vae)

@@ -96,7 +96,7 @@ def test_a_thread_trains_without_handlers(tmp_path: Path) -> None:
     assert done == [10]
 
 
-@pytest.mark.parametrize("number", SIGNALS)
+@pytest.mark.parametrize("number", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.slow)])
 def test_the_command_ends_with_one_line_and_the_signals_code(
     tmp_path: Path, tiny_settings: tuple[str, ...], number: signal.Signals
 ) -> None:
@@ -138,6 +138,7 @@ sys.exit(2)
 """
 
 
+@pytest.mark.slow
 def test_two_processes_stop_at_the_same_step_when_one_is_told(tmp_path: Path) -> None:
     script = tmp_path / "pair.py"
     script.write_text(PAIR.format(tests=str(Path(__file__).parent), run=str(tmp_path / "run")))
