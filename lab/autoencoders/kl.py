@@ -5,8 +5,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from lab.autoencoders.base import Autoencoder, Pass
-from lab.autoencoders.networks import Decoder, Encoder, widths
+from lab.autoencoders.base import Pass
+from lab.autoencoders.networks import ConvolutionalAutoencoder
 from lab.errors import LabError
 
 LOG_VARIANCES = (-30.0, 20.0)  # beyond these exp has nothing sensible to say
@@ -22,15 +22,11 @@ def kl_divergence(moments: Tensor) -> Tensor:
     return 0.5 * (mean.square() + log_variance.exp() - 1 - log_variance).sum(dim=(1, 2, 3))
 
 
-class AutoencoderKL(Autoencoder):
+class AutoencoderKL(ConvolutionalAutoencoder):
     """Moments are mean and log variance (B, 2C, h, w). Rombach et al. 2022, appendix G.
 
-    factor        1, 2, 4, ... 32: a door of patch_size, as far as the factor allows, then halvings
-    channels, multipliers   width of each level, largest first; the last repeats where there are more levels
-    blocks        residual blocks a level
-    attention     whether places see each other at the smallest resolution
     kl_weight     of the divergence against the absolute error, both summed over an image
-    Raises LabError for sizes that cannot be.
+    The rest as in ConvolutionalAutoencoder. Raises LabError for sizes that cannot be.
     """
 
     stochastic = True
@@ -46,27 +42,18 @@ class AutoencoderKL(Autoencoder):
         attention: bool = True,
         kl_weight: float = 1e-6,
     ) -> None:
-        super().__init__(latent_channels, factor)
-        door = min(patch_size, factor)
-        sizes = widths(factor, door, channels, multipliers, blocks)
+        shape = (patch_size, channels, multipliers, blocks, attention)
+        super().__init__(factor, latent_channels, 2 * latent_channels, *shape)
         if kl_weight < 0:
             raise LabError(f"autoencoder.kl_weight={kl_weight}: use 0 or more")
         self.kl_weight = kl_weight
-        self.encoder = Encoder(sizes, door, blocks, 2 * latent_channels, attention)
-        self.decoder = Decoder(sizes, door, blocks, latent_channels, attention)
-
-    def moments(self, images: Tensor) -> Tensor:
-        self.check_size(*images.shape[2:])
-        out: Tensor = self.encoder(images)
-        return out.float()
 
     def draw(self, moments: Tensor, eps: Tensor | None = None) -> Tensor:
         mean, log_variance = moments.chunk(2, dim=1)
         return mean if eps is None else mean + eps * torch.exp(0.5 * log_variance.clamp(*LOG_VARIANCES))
 
     def reconstruct(self, z: Tensor) -> Tensor:
-        out: Tensor = self.decoder(z.contiguous(memory_format=torch.channels_last))
-        return out.float()
+        return self._decoded(z)
 
     def training_pass(self, images: Tensor, eps: Tensor) -> Pass:
         moments = self.moments(images)

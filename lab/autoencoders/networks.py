@@ -2,9 +2,11 @@
 
 from collections.abc import Sequence
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from lab.autoencoders.base import Autoencoder
 from lab.errors import LabError
 from lab.networks.layers import FullAttention, norm, zero_
 
@@ -85,3 +87,41 @@ class Decoder(nn.Sequential):
         convolution = self[-2]
         assert isinstance(convolution, nn.Conv2d)
         return convolution.weight
+
+
+class ConvolutionalAutoencoder(Autoencoder):
+    """An encoder and a decoder; moments (B, moment_channels, h, w) are what the encoder puts out.
+
+    factor        1, 2, 4, ... 32: a door of patch_size, as far as the factor allows, then halvings
+    channels, multipliers   width of each level, largest first; the last repeats where there are more levels
+    blocks        residual blocks a level
+    attention     whether places see each other at the smallest resolution
+    Raises LabError for sizes that cannot be.
+    """
+
+    def __init__(
+        self,
+        factor: int,
+        latent_channels: int,
+        moment_channels: int,
+        patch_size: int,
+        channels: int,
+        multipliers: Sequence[int],
+        blocks: int,
+        attention: bool,
+    ) -> None:
+        super().__init__(latent_channels, factor)
+        door = min(patch_size, factor)
+        sizes = widths(factor, door, channels, multipliers, blocks)
+        self.encoder = Encoder(sizes, door, blocks, moment_channels, attention)
+        self.decoder = Decoder(sizes, door, blocks, latent_channels, attention)
+
+    def moments(self, images: Tensor) -> Tensor:
+        self.check_size(*images.shape[2:])
+        out: Tensor = self.encoder(images)
+        return out.float()
+
+    def _decoded(self, z: Tensor) -> Tensor:
+        """Unscaled latents (B, C, h, w) -> images (B, 3, H, W)."""
+        out: Tensor = self.decoder(z.contiguous(memory_format=torch.channels_last))
+        return out.float()

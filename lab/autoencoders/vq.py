@@ -7,8 +7,8 @@ import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lab.autoencoders.base import Autoencoder, Pass
-from lab.autoencoders.networks import Decoder, Encoder, widths
+from lab.autoencoders.base import Pass
+from lab.autoencoders.networks import ConvolutionalAutoencoder
 from lab.errors import LabError
 
 
@@ -69,13 +69,13 @@ class Codebook(nn.Module):
         return dead.sum()
 
 
-class AutoencoderVQ(Autoencoder):
+class AutoencoderVQ(ConvolutionalAutoencoder):
     """Moments are latents before they are snapped (B, C, h, w), which is what diffusion works on; the decoder snaps.
 
     codebook_size       entries
     codebook_weight     of the entries' distance to latents against the absolute error
     commitment          of the latents' distance to entries, as a share of that (van den Oord et al. 2017, eq. 3)
-    The rest as in AutoencoderKL. Raises LabError for sizes that cannot be.
+    The rest as in ConvolutionalAutoencoder. Raises LabError for sizes that cannot be.
     """
 
     def __init__(
@@ -91,30 +91,21 @@ class AutoencoderVQ(Autoencoder):
         codebook_weight: float = 1.0,
         commitment: float = 0.25,
     ) -> None:
-        super().__init__(latent_channels, factor)
-        door = min(patch_size, factor)
-        sizes = widths(factor, door, channels, multipliers, blocks)
+        shape = (patch_size, channels, multipliers, blocks, attention)
+        super().__init__(factor, latent_channels, latent_channels, *shape)
         for key, value, least in (("codebook_size", codebook_size, 1), ("codebook_weight", codebook_weight, 0)):
             if value < least:
                 raise LabError(f"autoencoder.{key}={value}: use at least {least}")
         if commitment < 0:
             raise LabError(f"autoencoder.commitment={commitment}: use 0 or more")
         self.codebook_weight, self.commitment = codebook_weight, commitment
-        self.encoder = Encoder(sizes, door, blocks, latent_channels, attention)
         self.codebook = Codebook(codebook_size, latent_channels)
-        self.decoder = Decoder(sizes, door, blocks, latent_channels, attention)
-
-    def moments(self, images: Tensor) -> Tensor:
-        self.check_size(*images.shape[2:])
-        out: Tensor = self.encoder(images)
-        return out.float()
 
     def draw(self, moments: Tensor, eps: Tensor | None = None) -> Tensor:
         return moments
 
     def reconstruct(self, z: Tensor) -> Tensor:
-        out: Tensor = self.decoder(self.codebook(z).contiguous(memory_format=torch.channels_last))
-        return out.float()
+        return self._decoded(self.codebook(z))
 
     def training_pass(self, images: Tensor, eps: Tensor) -> Pass:
         z = self.moments(images)
@@ -124,6 +115,6 @@ class AutoencoderVQ(Autoencoder):
         snapped = self.codebook.look_up(chosen)
         codebook = (z.detach() - snapped).square().mean(dim=(1, 2, 3))
         commitment = (z - snapped.detach()).square().mean(dim=(1, 2, 3))
-        decoded: Tensor = self.decoder((z + (snapped - z).detach()).contiguous(memory_format=torch.channels_last))
+        decoded = self._decoded(z + (snapped - z).detach())
         facts = {"perplexity": perplexity, "revived": revived.float(), "codebook": codebook.detach()}
-        return Pass(decoded.float(), self.codebook_weight * (codebook + self.commitment * commitment), facts)
+        return Pass(decoded, self.codebook_weight * (codebook + self.commitment * commitment), facts)

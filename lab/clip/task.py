@@ -19,7 +19,7 @@ from lab.clip.store import halved, save_clip
 from lab.data import BatchStream, ImageSet
 from lab.errors import LabError
 from lab.seeding import derive, generator
-from lab.training.task import Task
+from lab.training.task import StreamTask
 
 MAX_LOGIT_SCALE = math.log(100)  # Radford et al. 2021, section 2.5
 STATISTICS_BATCHES = 8  # of training images, for the statistics of batch normalisation
@@ -29,7 +29,7 @@ PREPROCESS = {"mean": (0.5,) * 3, "std": (0.5,) * 3, "interpolation": "bicubic",
 PAINTED_AUGMENTATION = Augmentation(area=(0.9, 1.15), aspect=1.15, turn=180.0, light=0.1, erase=0.0)
 
 
-class FlowerClipTask(Task):
+class FlowerClipTask(StreamTask):
     """Images and captions of the same flowers are drawn together, others apart.
 
     batch_size     of all processes together
@@ -98,13 +98,6 @@ class FlowerClipTask(Task):
             )
         hits = image_targets.gather(1, logits.argmax(dim=1, keepdim=True)) > 0
         return {"loss": loss, "batch_top1": hits[:, 0].float(), "logit_scale": scale.detach()}
-
-    def epoch(self, step: int) -> float:
-        return self.stream.epoch(step)
-
-    def culprits(self, step: int) -> list[int]:
-        indices: list[int] = self.stream.indices(step).tolist()
-        return indices
 
     def preview(self, folder: Path, step: int) -> dict[str, float]:
         """Held-out retrieval; nothing is written."""

@@ -11,10 +11,10 @@ from lab.data import BatchStream
 from lab.model import DiffusionModel
 from lab.render import grid, save_image
 from lab.seeding import generator
-from lab.training.task import Task
+from lab.training.task import StreamTask
 
 
-class DiffusionTask(Task):
+class DiffusionTask(StreamTask):
     """Ho et al. 2020, eq. 14, for any parameterization and loss weight, with condition dropout.
 
     preview_request   what sample sheets show, `preview_count` samples of each
@@ -76,13 +76,6 @@ class DiffusionTask(Task):
         with torch.no_grad():
             x0_error = (formulas.predict(output, x_t, t).x0 - x0).square().mean()
         return {"loss": error * formulas.loss_weight(t).to(error), "x0_error": x0_error}
-
-    def epoch(self, step: int) -> float:
-        return self.stream.epoch(step)
-
-    def culprits(self, step: int) -> list[int]:
-        indices: list[int] = self.stream.indices(step).tolist()
-        return indices
 
     def preview(self, folder: Path, step: int) -> dict[str, float]:
         """A captioned sheet of samples at the run's default sampler and guidance, same noise each time."""

@@ -15,7 +15,7 @@ from lab.networks.discriminator import PatchDiscriminator, hinge_loss
 from lab.quality import psnr, ssim
 from lab.render import grid, save_image
 from lab.seeding import generator
-from lab.training.task import Task
+from lab.training.task import StreamTask
 
 Distance = Callable[[Tensor, Tensor], Tensor]
 AT_A_TIME = 64  # images encoded together
@@ -58,7 +58,7 @@ class ReconstructionLosses:
             )
 
 
-class AutoencoderTask(Task):
+class AutoencoderTask(StreamTask):
     """Rombach et al. 2022, appendix G: error, perceptual distance, the latents' penalty and a patch discriminator.
 
     The discriminator learns in the same step from the same reconstructions. Neither's loss has a gradient in the
@@ -137,13 +137,6 @@ class AutoencoderTask(Task):
         of_discriminator = hinge_loss(real, fake)
         told = {"discriminator": of_discriminator.detach(), "real": real.detach().mean(), "fake": fake.detach().mean()}
         return self.losses.adversarial_weight * scale * judgement + of_discriminator, told
-
-    def epoch(self, step: int) -> float:
-        return self.stream.epoch(step)
-
-    def culprits(self, step: int) -> list[int]:
-        indices: list[int] = self.stream.indices(step).tolist()
-        return indices
 
     def preview(self, folder: Path, step: int) -> dict[str, float]:
         """A sheet of held-out pictures above their reconstructions; PSNR in dB and SSIM, means over all held out."""

@@ -5,6 +5,8 @@ from pathlib import Path
 
 from torch import Tensor, nn
 
+from lab.data import BatchStream
+
 
 class Task(nn.Module, ABC):
     """A module whose forward gives the losses of one step's inputs.
@@ -38,3 +40,16 @@ class Task(nn.Module, ABC):
     def culprits(self, step: int) -> list[int]:
         """Indices of the images in a step's global batch, for the report on a loss that is not finite."""
         return []
+
+
+class StreamTask(Task):
+    """A task whose steps see the batches of a stream."""
+
+    stream: BatchStream
+
+    def epoch(self, step: int) -> float:
+        return self.stream.epoch(step)
+
+    def culprits(self, step: int) -> list[int]:
+        indices: list[int] = self.stream.indices(step).tolist()
+        return indices
