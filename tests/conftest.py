@@ -150,6 +150,47 @@ def vae_run(tmp_path_factory: pytest.TempPathFactory, tiny_settings: tuple[str, 
 
 
 @pytest.fixture
+def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An empty folder to train in, without reference models."""
+    monkeypatch.chdir(tmp_path)
+    from lab import runs
+
+    monkeypatch.setattr(runs, "REFERENCE", tmp_path / "reference")
+
+
+@pytest.fixture
+def train(run_command: Command, tiny_settings: tuple[str, ...], tmp_path: Path) -> Callable[..., Path]:
+    """train("name", "training.steps=3", ...): the folder of a tiny run that went well."""
+
+    def train(name: str, *overrides: str) -> Path:
+        code, said = run_command(_train_main(), *tiny_settings, f"hydra.run.dir={name}", *overrides)
+        assert code == 0, said
+        return tmp_path / name
+
+    return train
+
+
+@pytest.fixture
+def refused(run_command: Command, tiny_settings: tuple[str, ...]) -> Callable[..., str]:
+    """The one line with which a tiny run ends that cannot be."""
+
+    def refused(name: str, *overrides: str) -> str:
+        code, said = run_command(_train_main(), *tiny_settings, f"hydra.run.dir={name}", *overrides)
+        assert code == 2, said
+        (line,) = (line for line in said.splitlines() if line.startswith("error: "))
+        assert "Traceback" not in said
+        return line
+
+    return refused
+
+
+def _train_main() -> Callable[[], None]:
+    import lab.train
+
+    return lab.train.main
+
+
+@pytest.fixture
 def copied(class_run: Path, tmp_path: Path) -> Path:
     """A copy of `class_run` to do things to."""
     return Path(shutil.copytree(class_run, tmp_path / "copy"))
