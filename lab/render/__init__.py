@@ -1,20 +1,24 @@
-"""What people look at: captioned grids, loss curves, pages, each image with the facts of its making."""
+"""What people look at: captioned grids, curves, videos, pages, each with the facts of its making."""
 
 from lab.render.curves import figure_image, loss_curve, style
 from lab.render.grid import grid
 from lab.render.images import Images, to_pil, to_uint8
-from lab.render.page import Section, page
+from lab.render.page import Scrub, Section, page
 from lab.render.provenance import read_provenance, save_image, write_sidecar
+from lab.render.video import check_video, save_video
 
 __all__ = [
     "Images",
+    "Scrub",
     "Section",
+    "check_video",
     "figure_image",
     "grid",
     "loss_curve",
     "page",
     "read_provenance",
     "save_image",
+    "save_video",
     "style",
     "to_pil",
     "to_uint8",

@@ -1,7 +1,9 @@
 """One HTML file with everything in it: needs no network, reads well on a phone and in the dark."""
 
 import base64
+import hashlib
 import io
+import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -17,20 +19,34 @@ from lab.render.provenance import write_whole
 
 MIME = {"PNG": "image/png", "JPEG": "image/jpeg", "GIF": "image/gif", "WEBP": "image/webp"}
 MEDIUM, WIDE = 480, 1100  # px: from here on a picture is shrunk on a phone, on a desk, and can be zoomed
+NARROWEST_SLIDER = 300  # px: what it says stands beside it
 NARROWEST = 160  # px: room for the caption of a small picture, and two of them beside each other on a phone
 
 Cell = str | int | float | bool | None
 
 
 @dataclass(frozen=True)
+class Scrub:
+    """A video with a slider under it that goes to any of its frames; a GIF plays without one."""
+
+    video: str | Path  # as save_video wrote it ...
+    size: tuple[int, int]  # ... and said it is, px
+    caption: str
+    labels: Sequence[str]  # one a frame: what the slider says there
+    fps: float
+    start: int = 0  # number of the frame that is shown first
+
+
+@dataclass(frozen=True)
 class Section:
-    """One heading of a page with what stands under it, in this order: text, images, table, command."""
+    """One heading of a page with what stands under it, in this order: text, videos, images, table, command."""
 
     title: str
     text: str = ""  # plain; a blank line starts a paragraph
     images: Sequence[tuple[Image.Image | str | Path, str]] = ()  # (picture or its file, caption and alt text)
     table: Sequence[Mapping[str, Cell]] = ()  # one mapping a row; columns in order of first appearance
     command: str = ""  # what a reader types to make this section again
+    scrubs: Sequence[Scrub] = ()  # before the images
 
 
 def page(path: str | Path, title: str, sections: Sequence[Section], lead: str = "") -> None:
@@ -40,14 +56,23 @@ def page(path: str | Path, title: str, sections: Sequence[Section], lead: str = 
         LabError: a picture's file is missing or no picture, or the page cannot be written.
     """
     ids = _ids(sections)
-    template = Template(files("lab.render").joinpath("page.html").read_text(encoding="utf-8"))
+    template = Template(_resource("page.html"))
+    # Nothing but this very script may run in the page.
+    script = _resource("scrub.js") if any(section.scrubs for section in sections) else ""
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     html = template.substitute(
+        script=f"<script>{script}</script>" if script else "",
+        script_source=f"'sha256-{digest}'" if script else "'none'",
         title=escape(title),
         lead=_paragraphs(lead),
         contents=_contents(sections, ids),
         sections="\n".join(map(_section, sections, ids)),
     )
     write_whole(Path(path), lambda staged: staged.write_text(html, encoding="utf-8"))
+
+
+def _resource(name: str) -> str:
+    return files("lab.render").joinpath(name).read_text(encoding="utf-8")
 
 
 def _ids(sections: Sequence[Section]) -> list[str]:
@@ -65,7 +90,8 @@ def _contents(sections: Sequence[Section], ids: Sequence[str]) -> str:
 
 
 def _section(section: Section, anchor: str) -> str:
-    figures = "\n".join(_figure(image, caption, section.title) for image, caption in section.images)
+    shown = [_scrub(scrub) for scrub in section.scrubs]
+    figures = "\n".join(shown + [_figure(image, caption, section.title) for image, caption in section.images])
     parts = [
         f'<section id="{anchor}" aria-labelledby="{anchor}-title">',
         f'<h2 id="{anchor}-title">{escape(section.title)}</h2>',
@@ -81,6 +107,28 @@ def _section(section: Section, anchor: str) -> str:
 def _paragraphs(text: str) -> str:
     paragraphs = (" ".join(part.split()) for part in re.split(r"\n\s*\n", text))
     return "\n".join(f"<p>{escape(paragraph)}</p>" for paragraph in paragraphs if paragraph)
+
+
+def _scrub(scrub: Scrub) -> str:
+    """A video at its own size or, where the screen is narrower, shrunk; page.html's script joins it to the slider."""
+    path = Path(scrub.video)
+    if path.suffix.lower() == ".gif":
+        return _figure(path, scrub.caption, scrub.caption)
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise LabError(f"{path}: cannot be read ({error.strerror or error})") from error
+    (width, height), name, last = scrub.size, escape(scrub.caption), len(scrub.labels) - 1
+    parts = [
+        f'<figure class="scrub" style="--width: {max(width, NARROWEST_SLIDER)}px" data-fps="{scrub.fps:g}"',
+        f' data-labels="{escape(json.dumps(list(scrub.labels)))}">',
+        f'<div class="frame"><video width="{width}" height="{height}" aria-label="{name}" controls muted playsinline',
+        f' preload="auto" src="data:video/mp4;base64,{base64.b64encode(data).decode()}"></video></div>',
+        f'<label class="slider"><input type="range" min="0" max="{last}" value="{scrub.start}" aria-label="{name}">',
+        f"<output>{escape(scrub.labels[scrub.start])}</output></label>",
+        f"<figcaption>{name}</figcaption>\n</figure>",
+    ]
+    return "\n".join(parts)
 
 
 def _figure(image: Image.Image | str | Path, caption: str, title: str) -> str:

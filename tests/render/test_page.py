@@ -2,6 +2,7 @@
 
 import base64
 import io
+import json
 import re
 from html.parser import HTMLParser
 from pathlib import Path
@@ -10,7 +11,7 @@ import pytest
 from PIL import Image
 
 from lab.errors import LabError
-from lab.render import Section, page
+from lab.render import Scrub, Section, page, save_video
 
 VOID = {"meta", "img", "input", "br", "link"}
 
@@ -150,3 +151,25 @@ def test_a_page_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(LabError, match="cannot be written"):
         page(tmp_path / "file" / "index.html", "Flowers", [])
+
+
+def test_videos_lie_in_the_page_with_their_labels(tmp_path: Path) -> None:
+    frames = [Image.new("RGB", (64, 48), (20 * n, 0, 0)) for n in range(3)]
+    sizes = {name: save_video(frames, tmp_path / name, {}) for name in ("a.mp4", "a.gif")}
+    labels = ['s = "0"', "s = 1", "s = 2"]
+    scrubs = [Scrub(tmp_path / name, size, "guidance", labels, 12, start=1) for name, size in sizes.items()]
+    read = written(tmp_path, Section("One", scrubs=scrubs))
+    (figure,) = (tag for tag in read.all("figure") if tag.get("class") == "scrub")
+    assert json.loads(figure["data-labels"]) == labels and figure["data-fps"] == "12"
+    (video,) = read.all("video")
+    assert base64.b64decode(video["src"].partition("base64,")[2]) == (tmp_path / "a.mp4").read_bytes()
+    assert (video["width"], video["height"]) == ("64", "48") and "controls" in video
+    (slider,) = (tag for tag in read.all("input") if tag["type"] == "range")
+    assert (slider["min"], slider["max"], slider["value"]) == ("0", "2", "1")
+    assert [tag["src"][:15] for tag in read.all("img")] == ["data:image/gif;"]  # a GIF cannot be jumped in
+
+
+def test_a_video_that_is_missing_is_named(tmp_path: Path) -> None:
+    scrub = Scrub(tmp_path / "a.mp4", (8, 8), "c", ["1"], 12)
+    with pytest.raises(LabError, match=r"a\.mp4: cannot be read"):
+        page(tmp_path / "index.html", "t", [Section("One", scrubs=[scrub])])
