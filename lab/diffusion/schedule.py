@@ -129,7 +129,8 @@ class NoiseSchedule:
     def check_steps(self, num_inference_steps: int) -> None:
         """LabError unless 1 <= num_inference_steps <= T."""
         if not 1 <= num_inference_steps <= self.timesteps:
-            raise LabError(f"steps={num_inference_steps}: use 1 to {self.timesteps}, the schedule's time steps")
+            asked = f"num_inference_steps={num_inference_steps}"
+            raise LabError(f"{asked}: use 1 to {self.timesteps}, the schedule's time steps")
 
     def spaced(self, num_inference_steps: int, spacing: str = "trailing") -> Tensor:
         """Exactly S time steps, descending from T-1: (S,) int64.

@@ -74,10 +74,10 @@ def loss_curve(csv_path: str | Path, out_path: str | Path, log_x: bool = False) 
     save_image(image, out_path, facts)
 
 
-def figure_image(figure: Figure) -> Image.Image:
+def figure_image(figure: Figure, dpi: float | None = None) -> Image.Image:
     """A matplotlib figure as an RGB picture, ready for `save_image` or `page`."""
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="png")
+    figure.savefig(buffer, format="png", dpi=dpi or "figure")
     return Image.open(buffer).convert("RGB")
 
 

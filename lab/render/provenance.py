@@ -30,7 +30,7 @@ def save_image(image: Image.Image, path: str | Path, provenance: Mapping[str, An
     if path.suffix.lower() != ".png":
         raise LabError(f"{path}: only .png keeps provenance inside; name the file {path.stem}.png")
     facts = PngInfo()
-    facts.add_itxt(KEY, _dump(provenance))
+    facts.add_itxt(KEY, as_json(provenance))
     write_whole(path, lambda staged: image.save(staged, format="png", pnginfo=facts))
     write_sidecar(path, provenance)
 
@@ -42,7 +42,7 @@ def write_sidecar(path: str | Path, provenance: Mapping[str, Any]) -> None:
         LabError: the file cannot be written.
         TypeError: as for `save_image`.
     """
-    text = _dump(provenance) + "\n"
+    text = as_json(provenance) + "\n"
     write_whole(_sidecar(Path(path)), lambda staged: staged.write_text(text, encoding="utf-8"))
 
 
@@ -99,7 +99,8 @@ def _embedded(path: Path) -> str | None:
     return None if text is None else str(text)
 
 
-def _dump(provenance: Mapping[str, Any]) -> str:
+def as_json(provenance: Mapping[str, Any]) -> str:
+    """The facts as text; paths, arrays and tensors become strings and lists."""
     return json.dumps(dict(provenance), indent=2, ensure_ascii=False, default=_plain)
 
 

@@ -1,0 +1,47 @@
+"""What a long experiment has computed, kept piece by piece: started again, it goes on from what it has."""
+
+import hashlib
+import json
+import shutil
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save
+from torch import Tensor
+
+from lab.render.provenance import as_json, write_whole
+
+Part = dict[str, Tensor]
+
+
+class Parts:
+    """Pieces of one computation under `folder`/parts.
+
+    facts   all that the pieces depend on; pieces of other facts are removed when the first new one is written
+
+    Raises LabError where a piece cannot be written.
+    """
+
+    def __init__(self, folder: Path, facts: Mapping[str, Any]) -> None:
+        self.root = folder / "parts"
+        self.folder = self.root / hashlib.sha256(as_json(facts).encode()).hexdigest()[:16]
+        self._note = json.loads(as_json(facts))
+
+    def get(self, name: str, make: Callable[[], Part]) -> Part:
+        """The tensors of piece `name`, read where it is there and sound, else made and written."""
+        path = self.folder / f"{name}.safetensors"
+        try:
+            return load_file(path)
+        except (SafetensorError, OSError):  # none yet, or damaged
+            part = {key: tensor.contiguous() for key, tensor in make().items()}
+        self._make_room()
+        write_whole(path, lambda staged: staged.write_bytes(save(part)))
+        return part
+
+    def _make_room(self) -> None:
+        if self.folder.is_dir():
+            return
+        shutil.rmtree(self.root, ignore_errors=True)
+        write_whole(self.folder / "facts.json", lambda staged: staged.write_text(json.dumps(self._note, indent=2)))

@@ -1,0 +1,75 @@
+"""Of what an experiment makes pictures: classes or prompts, and how well a CLIP thinks they were met."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from experiments.common import spread
+from lab import LabError
+from lab.clip import Clip, load_clip
+from lab.clip.captions import class_prompts
+from lab.clip.retrieval import phrase_vectors
+from lab.conditioning import ClipConditioner, Condition
+from lab.conditioning.classes import class_index
+from lab.model import DiffusionModel
+from lab.runs import REFERENCE, clip_trained_on, read_config
+
+AT_A_TIME = 128  # pictures that a CLIP encodes together
+
+
+@dataclass(frozen=True)
+class Subjects:
+    """What is asked for: a condition and a name each, and sentences that say the same."""
+
+    names: list[str]
+    condition: Condition  # a row each
+    phrases: list[list[str]]
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+
+def ask(
+    model: DiffusionModel, classes: Sequence[str | int] | None, prompts: Sequence[str] | None, count: int = 4
+) -> Subjects:
+    """Prompts, else classes by name or number, else `count` of the run's classes, evenly spread.
+
+    Raises LabError for what this kind of run cannot serve, and for a run that has no condition.
+    """
+    if model.conditioner.dim == 0:
+        raise LabError("this run is unconditional: there is nothing to guide; use a class or CLIP run")
+    if prompts is not None:
+        condition = model.condition(prompts, classes=classes)
+        return Subjects(list(prompts), condition, [[prompt] for prompt in prompts])
+    chosen = classes if classes is not None else spread(model, count)
+    if chosen is None:
+        raise LabError("this run's data have no classes: give prompts='[\"a red flower\"]'")
+    names: Sequence[str] = model.conditioner.class_names  # type: ignore[assignment]
+    condition = model.condition(classes=chosen)
+    called = [names[class_index(one, names)] for one in chosen]
+    return Subjects(called, condition, [class_prompts(name) for name in called])
+
+
+def clip_of(model: DiffusionModel, run: str | Path) -> Clip | None:
+    """The CLIP that a run is conditioned by, else the reference one where it knows the same data; None if neither."""
+    if isinstance(model.conditioner, ClipConditioner):
+        return model.conditioner.clip.to(model.device)
+    name = str(read_config(run).get("image_set") or "").split(" ")[0]
+    if name and clip_trained_on(REFERENCE / "flower_clip") == name:
+        return load_clip("flower_clip", str(REFERENCE / "flower_clip")).to(model.device)
+    return None
+
+
+class Similarity:
+    """Cosines between pictures and phrases in a CLIP's space, -1 to 1."""
+
+    def __init__(self, clip: Clip, phrases: Sequence[Sequence[str]]) -> None:
+        self.clip, self.texts = clip, phrase_vectors(clip, phrases)
+
+    def __call__(self, images: Tensor, which: Tensor) -> Tensor:
+        """images (B, 3, H, W) in [-1, 1], which (B,) phrase each is compared with -> (B,)."""
+        vectors = torch.cat([self.clip.encode_images(part).cpu() for part in images.split(AT_A_TIME)])
+        return (vectors * self.texts[which]).sum(dim=1)

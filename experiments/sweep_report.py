@@ -1,0 +1,157 @@
+"""What both sweeps write: a video, a strip of stills, curves, a table, and a page where a slider scrubs the sweep."""
+
+import csv
+import io
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig
+from PIL import Image
+
+import lab
+from experiments.parts import Parts
+from experiments.subjects import Similarity, Subjects, ask, clip_of
+from experiments.sweeps import MEASURES, Swept, called_out, frames, measure, plain, sweep, values_of
+from lab import LabError
+from lab.config import check_types
+from lab.model import DiffusionModel
+from lab.render import Scrub, Section, check_video, grid, page, save_image, save_video
+from lab.render.moving import MovingCurves
+from lab.render.provenance import write_whole
+from lab.runs import check_run
+
+logger = logging.getLogger(__name__)
+TYPES: dict[str, Any] = {
+    "classes": Sequence[str | int] | None,
+    "prompts": Sequence[str] | None,
+    "values": Sequence[float] | None,
+    **dict.fromkeys(("count", "points", "num_inference_steps", "seed"), int),
+    **dict.fromkeys(("first", "last", "fps"), float),
+    "guidance_interval": Sequence[float],
+    "measures": Sequence[str],
+    "batch_size": int | None,
+    **dict.fromkeys(("sampler", "video"), str),
+    **dict.fromkeys(("run", "spacing", "thresholding", "device", "out"), str | None),
+}
+STILLS = (-10, -5, -2, 0, 1, 2, 5, 10)  # values of the strip, as far as the sweep has them
+
+
+@dataclass(frozen=True)
+class Kind:
+    """Which knob a sweep turns, and what it says."""
+
+    name: str  # of the experiment
+    knob: str
+    other: str  # the knob of guidance that stays where it is
+    label: str
+    question: str
+    text: str  # what to look for
+
+
+def check_sweep(cfg: DictConfig, kind: Kind) -> None:
+    """LabError for a run that is none, and for values, measures and videos that cannot be."""
+    check_types(cfg, {**TYPES, kind.other: float})
+    check_run(cfg.run)
+    values_of(cfg)
+    for key in ("count", "num_inference_steps"):
+        if cfg[key] < 1:
+            raise LabError(f"{key}={cfg[key]}: use at least 1")
+    if not cfg.fps > 0:
+        raise LabError(f"fps={cfg.fps:g}: use more than 0")
+    if not cfg.measures:
+        raise LabError(f"measures=[]: name some of {', '.join(MEASURES)}")
+    for name in cfg.measures:
+        if name not in MEASURES:
+            raise LabError(f"measures={name}: use some of {', '.join(MEASURES)}")
+    if cfg.video not in ("mp4", "gif"):
+        raise LabError(f"video={cfg.video}: use mp4 or gif")
+    check_video(f"a.{cfg.video}")
+
+
+def run_sweep(cfg: DictConfig, kind: Kind) -> tuple[Path, Swept, list[Section]]:
+    """Sample, measure and write; the folder, what was swept, and the page's sections to be added to."""
+    model = lab.load(cfg.run, cfg.device)
+    model.times(cfg.num_inference_steps, cfg.sampler, cfg.spacing)  # refused before anything is computed
+    subjects = ask(model, cfg.classes, cfg.prompts)
+    values, settings = values_of(cfg), settings_of(cfg, kind)
+    folder = Path(cfg.out) if cfg.out is not None else Path(cfg.run) / kind.name
+    facts = {
+        **model.provenance,
+        **vars(model.sampling),
+        **settings,
+        "subjects": subjects.names,
+        "count": cfg.count,
+        kind.knob: values,
+    }
+    swept = sweep(model, subjects, kind.knob, values, cfg.count, settings, Parts(folder, facts))
+    measured = measure(swept, *measures_of(cfg, model, subjects))
+    write_table(folder / f"{kind.name}.csv", {kind.knob: values, **measured})
+    panels = {MEASURES[name]: numbers for name, numbers in measured.items()}
+    pictures = frames(swept, subjects, kind.label, panels)
+    path = folder / f"{kind.name}.{cfg.video}"
+    size = save_video(pictures, path, facts, cfg.fps)
+    stills = still_sheet(swept, subjects)
+    save_image(stills, folder / "stills.png", facts)
+    save_image(MovingCurves(values, panels, kind.label, (760, 170 * len(panels))).plain, folder / "curves.png", facts)
+    labels = [f"{kind.label} {value:g}" for value in values]
+    start = called_out(swept, [1])[0]
+    scrub = Scrub(path, size, f"{kind.label}, the same noise in each row", labels, cfg.fps, start)
+    rows = [
+        dict(zip((kind.label, *measured), row, strict=True)) for row in zip(values, *measured.values(), strict=True)
+    ]
+    told = [rows[number] for number in called_out(swept, STILLS)]
+    sections = [
+        Section("The sweep", kind.text, scrubs=[scrub], command=command(cfg, kind)),
+        Section("Stills", images=[(folder / "stills.png", f"one noise for all; {kind.label} from left to right")]),
+        Section("Measured", images=[(folder / "curves.png", "means over all pictures of a value")], table=told),
+    ]
+    return folder, swept, sections
+
+
+def settings_of(cfg: DictConfig, kind: Kind) -> dict[str, Any]:
+    """What every sample of the sweep is made with."""
+    keys = ("num_inference_steps", "sampler", "spacing", "thresholding", "guidance_interval", "seed", "batch_size")
+    return {key: plain(cfg[key]) for key in (*keys, kind.other)}
+
+
+def measures_of(cfg: DictConfig, model: DiffusionModel, subjects: Subjects) -> tuple[list[str], Similarity | None]:
+    """The measures that can be taken here, and what takes the one that needs a CLIP."""
+    if "similarity" not in cfg.measures:
+        return list(cfg.measures), None
+    clip = clip_of(model, cfg.run)
+    if clip is None:
+        logger.warning("similarity is left out: no CLIP knows this run's data; +experiment=flower_clip trains one")
+        return [name for name in cfg.measures if name != "similarity"], None
+    return list(cfg.measures), Similarity(clip, subjects.phrases)
+
+
+def still_sheet(swept: Swept, subjects: Subjects) -> Image.Image:
+    """Seed 0 of each subject, a row each, at the values that are called out."""
+    chosen = called_out(swept, STILLS)
+    tiles = swept.images[chosen, :, 0].transpose(0, 1).flatten(0, 1)
+    columns = [f"{swept.values[number]:g}" for number in chosen]
+    return grid(tiles, columns=len(chosen), row_labels=subjects.names, column_labels=columns, cell=128)
+
+
+def write_table(path: Path, columns: Mapping[str, Sequence[float]]) -> None:
+    """Columns of equal length as CSV."""
+    lines = io.StringIO()
+    writer = csv.writer(lines)
+    writer.writerow(columns)
+    writer.writerows(zip(*columns.values(), strict=True))
+    write_whole(path, lambda staged: staged.write_text(lines.getvalue()))
+
+
+def command(cfg: DictConfig, kind: Kind) -> str:
+    """What makes the page again, without what is as it always is."""
+    asked = [f"{key}='[{', '.join(map(str, cfg[key]))}]'" for key in ("classes", "prompts", "values") if cfg[key]]
+    return " ".join([f"python -m experiments.{kind.name} run={cfg.run}", *asked])
+
+
+def finish(folder: Path, kind: Kind, sections: Sequence[Section]) -> None:
+    """The page, and where it is."""
+    page(folder / "index.html", kind.question, sections)
+    logger.info("open %s", folder / "index.html")

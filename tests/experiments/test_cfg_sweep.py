@@ -1,0 +1,83 @@
+"""Both sweeps as commands, on runs that were trained for a moment."""
+
+import csv
+from collections.abc import Callable
+from pathlib import Path
+
+import imageio.v3 as imageio
+import pytest
+
+from experiments import cfg_sweep, phi_sweep
+from lab.render import read_provenance
+
+Command = Callable[..., tuple[int, str]]
+SMALL = ("points=3", "count=2", "num_inference_steps=3", "classes=[0,1]")
+
+
+def test_the_command_writes_video_stills_curves_table_and_page(
+    class_run: Path, run_command: Command, tmp_path: Path
+) -> None:
+    code, said = run_command(cfg_sweep.main, f"run={class_run}", f"out={tmp_path}", *SMALL)
+    assert code == 0, said
+    assert "similarity is left out: no CLIP knows this run's data" in said
+    names = {path.name for path in tmp_path.iterdir() if path.suffix != ".json"}
+    assert names == {"cfg_sweep.csv", "cfg_sweep.mp4", "curves.png", "index.html", "parts", "stills.png"}
+    with (tmp_path / "cfg_sweep.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [row["guidance_scale"] for row in rows] == ["-10.0", "0.0", "10.0"]
+    assert list(rows[0]) == ["guidance_scale", "saturation", "clip_fraction", "diversity"]
+    assert imageio.imread(tmp_path / "cfg_sweep.mp4", index=None).shape[0] == 3
+    for name in ("cfg_sweep.mp4", "stills.png"):
+        told = read_provenance(tmp_path / name)
+        assert told["guidance_scale"] == [-10, 0, 10] and told["seed"] == 0 and "weights_sha256" in told
+    page = (tmp_path / "index.html").read_text()
+    assert "guidance scale -10" in page and f"run={class_run}" in page
+
+
+def test_phi_shows_its_gain_as_gif_and_for_clip_runs(clip_run: Path, run_command: Command, tmp_path: Path) -> None:
+    asked = ("prompts=[a red flower]", "values=[-1,1]", "count=1", "num_inference_steps=3", "video=gif")
+    code, said = run_command(phi_sweep.main, f"run={clip_run}", f"out={tmp_path}", *asked)
+    assert code == 0, said
+    assert {"gains.png", "phi_sweep.gif"} <= {path.name for path in tmp_path.iterdir()}
+    header = (tmp_path / "phi_sweep.csv").read_text().splitlines()[0]
+    assert header == "rescale_phi,saturation,clip_fraction,edge_energy,similarity"
+    assert "r lies between" in (tmp_path / "index.html").read_text()
+
+
+@pytest.mark.parametrize(
+    ("override", "words"),
+    [
+        ("run=null", "run=...: name a folder"),
+        ("points=0", "points=0: use finite ends"),
+        ("values=[]", "values=[]: name at least one"),
+        ("values=[nan]", "values=[nan]: name at least one finite"),
+        ("num_inference_steps=0", "num_inference_steps=0: use at least 1"),
+        ("num_inference_steps=100000", "num_inference_steps"),
+        ("count=0", "count=0"),
+        ("measures=[beauty]", "measures=beauty: use some of saturation"),
+        ("measures=[]", "measures=[]: name some"),
+        ("sampler=dddim", "sampler=dddim: use one of"),
+        ("guidance_interval=[1,0]", "guidance_interval"),
+        ("classes=[moon]", "classes=moon: no such class; nearest"),
+        ("prompts=[a rose]", "class-conditional"),
+        ("video=avi", "video=avi: use mp4 or gif"),
+        ("fps=0", "fps=0: use more"),
+        ("point=3", "did you mean points?"),
+    ],
+)
+def test_mistakes_are_one_line_and_write_nothing(
+    class_run: Path, run_command: Command, tmp_path: Path, override: str, words: str
+) -> None:
+    code, said = run_command(cfg_sweep.main, f"run={class_run}", f"out={tmp_path / 'out'}", override)
+    assert code == 2 and words in said, said
+    assert not (tmp_path / "out").exists()
+
+
+def test_phi_at_scale_one_is_refused(class_run: Path, run_command: Command) -> None:
+    code, said = run_command(phi_sweep.main, f"run={class_run}", "guidance_scale=1")
+    assert code == 2 and "guidance_scale=1: r is 1 there" in said
+
+
+def test_an_autoencoders_run_is_refused(vae_run: Path, run_command: Command) -> None:
+    code, said = run_command(cfg_sweep.main, f"run={vae_run}")
+    assert code == 2 and "samples come from a diffusion run" in said
