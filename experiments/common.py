@@ -4,6 +4,7 @@ import csv
 import io
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 import matplotlib.style
@@ -12,6 +13,7 @@ from PIL import Image
 
 from lab.model import DiffusionModel
 from lab.render import figure_image, style
+from lab.render.provenance import write_whole
 
 
 def spread(model: DiffusionModel, count: int = 8) -> list[int] | None:
@@ -48,3 +50,12 @@ def log_log(
         axes.legend(loc="upper left", bbox_to_anchor=(1, 1))
         axes.set_title(title)
         return figure_image(figure)
+
+
+def write_table(path: Path, columns: Mapping[str, Sequence[float]]) -> None:
+    """Columns of equal length as CSV."""
+    lines = io.StringIO()
+    writer = csv.writer(lines)
+    writer.writerow(columns)
+    writer.writerows(zip(*columns.values(), strict=True))
+    write_whole(path, lambda staged: staged.write_text(lines.getvalue()))

@@ -1,9 +1,7 @@
 """What both sweeps write: a video, a strip of stills, curves, a table, and a page where a slider scrubs the sweep."""
 
-import csv
-import io
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +10,7 @@ from omegaconf import DictConfig
 from PIL import Image
 
 import lab
+from experiments.common import write_table
 from experiments.parts import Parts
 from experiments.subjects import Similarity, Subjects, ask, clip_of
 from experiments.sweeps import MEASURES, Swept, called_out, frames, measure, plain, sweep, values_of
@@ -20,7 +19,6 @@ from lab.config import check_types
 from lab.model import DiffusionModel
 from lab.render import Scrub, Section, check_video, grid, page, save_image, save_video
 from lab.render.moving import MovingCurves
-from lab.render.provenance import write_whole
 from lab.runs import check_run
 
 logger = logging.getLogger(__name__)
@@ -66,9 +64,7 @@ def check_sweep(cfg: DictConfig, kind: Kind) -> None:
     for name in cfg.measures:
         if name not in MEASURES:
             raise LabError(f"measures={name}: use some of {', '.join(MEASURES)}")
-    if cfg.video not in ("mp4", "gif"):
-        raise LabError(f"video={cfg.video}: use mp4 or gif")
-    check_video(f"a.{cfg.video}")
+    check_video(cfg.video)
 
 
 def run_sweep(cfg: DictConfig, kind: Kind) -> tuple[Path, Swept, list[Section]]:
@@ -134,15 +130,6 @@ def still_sheet(swept: Swept, subjects: Subjects) -> Image.Image:
     tiles = swept.images[chosen, :, 0].transpose(0, 1).flatten(0, 1)
     columns = [f"{swept.values[number]:g}" for number in chosen]
     return grid(tiles, columns=len(chosen), row_labels=subjects.names, column_labels=columns, cell=128)
-
-
-def write_table(path: Path, columns: Mapping[str, Sequence[float]]) -> None:
-    """Columns of equal length as CSV."""
-    lines = io.StringIO()
-    writer = csv.writer(lines)
-    writer.writerow(columns)
-    writer.writerows(zip(*columns.values(), strict=True))
-    write_whole(path, lambda staged: staged.write_text(lines.getvalue()))
 
 
 def command(cfg: DictConfig, kind: Kind) -> str:

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 import matplotlib.style
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from PIL import Image, ImageDraw
 
@@ -17,38 +18,58 @@ class MovingCurves:
     """Panels above each other that share their x axis, drawn once; `at(i)` adds a line and dots at the i-th value.
 
     x        the values on the way, one a frame
-    panels   by label of its y axis, a number for each value; NaN leaves a gap, and no dot there
+    panels   by title, a number for each value, or several curves by name; NaN leaves a gap, and no dot there
     x_label  of the common axis
     size     width and height, px
     """
 
     def __init__(
-        self, x: Sequence[float], panels: Mapping[str, Sequence[float]], x_label: str, size: tuple[int, int]
+        self,
+        x: Sequence[float],
+        panels: Mapping[str, Sequence[float] | Mapping[str, Sequence[float]]],
+        x_label: str,
+        size: tuple[int, int],
     ) -> None:
+        self._dots: list[list[tuple[float, float, str]]] = [[] for _ in x]  # of each frame: left, top, colour
+        self._spans: list[tuple[float, float]] = []  # of each panel: top, bottom
         with matplotlib.style.context(style(), after_reset=True):
             figure = Figure(figsize=(size[0] / DPI, size[1] / DPI), dpi=DPI)
             columns = figure.subplots(len(panels), 1, sharex=True, squeeze=False)[:, 0]
-            for axes, (label, values), colour in zip(columns, panels.items(), COLOURS * len(panels), strict=False):
-                axes.plot(x, values, color=colour)
-                axes.set_title(label, fontsize=9, fontweight="normal", pad=3)
-                axes.locator_params(axis="y", nbins=4)
-                if len(x) > 1:
-                    axes.set_xlim(min(x), max(x))
+            drawn = []
+            for number, (axes, (title, panel)) in enumerate(zip(columns, panels.items(), strict=True)):
+                # A lone curve has a colour of its own; named ones have the same in every panel.
+                curves = panel if isinstance(panel, Mapping) else {"": panel}
+                colours = [
+                    COLOURS[(place if len(curves) > 1 else number) % len(COLOURS)] for place in range(len(curves))
+                ]
+                drawn += [(axes, values, colour) for values, colour in zip(curves.values(), colours, strict=True)]
+                self._draw(axes, x, title, curves, colours)
             columns[-1].set_xlabel(x_label)
+            several = [axes.lines for axes in columns if len(axes.lines) > 1]
+            if several:
+                figure.legend(handles=several[0], loc="outside upper right", ncols=len(several[0]), fontsize=8)
             self.plain = figure_image(figure, dpi=DPI)
         height = self.plain.height
-        self._columns = [axes.transData.transform((value, 0))[0] for axes in columns[:1] for value in x]
-        self._dots = [
-            [
-                (*axes.transData.transform((value, y)), colour)
-                for axes, values, colour in zip(columns, panels.values(), COLOURS * len(panels), strict=False)
-                if (y := values[i]) == y  # not NaN
-            ]
-            for i, value in enumerate(x)
-        ]
-        self._dots = [[(left, height - up, colour) for left, up, colour in dots] for dots in self._dots]
-        boxes = [axes.get_window_extent() for axes in columns]
-        self._spans = [(height - box.y1, height - box.y0) for box in boxes]
+        self._columns = [columns[0].transData.transform((value, 0))[0] for value in x]
+        for axes in columns:
+            box = axes.get_window_extent()
+            self._spans.append((height - box.y1, height - box.y0))
+        for axes, values, colour in drawn:
+            for dots, value, y in zip(self._dots, x, values, strict=True):
+                if y == y:  # not NaN
+                    left, up = axes.transData.transform((value, y))
+                    dots.append((left, height - up, colour))
+
+    @staticmethod
+    def _draw(
+        axes: Axes, x: Sequence[float], title: str, curves: Mapping[str, Sequence[float]], colours: Sequence[str]
+    ) -> None:
+        for (name, values), colour in zip(curves.items(), colours, strict=True):
+            axes.plot(x, values, color=colour, label=name)
+        axes.set_title(title, fontsize=9, fontweight="normal", pad=3)
+        axes.locator_params(axis="y", nbins=4)
+        if len(x) > 1:
+            axes.set_xlim(min(x), max(x))
 
     def at(self, index: int) -> Image.Image:
         """The curves with a line and a dot on each at value number `index`."""
@@ -56,9 +77,9 @@ class MovingCurves:
         canvas = ImageDraw.Draw(image)
         for top, bottom in self._spans:
             canvas.line([(self._columns[index], top), (self._columns[index], bottom)], fill="#8a8a8a")
-        for left, up, colour in self._dots[index]:
+        for left, top, colour in self._dots[index]:
             dot = _dot(colour)
-            image.paste(dot, (round(left - dot.width / 2), round(up - dot.height / 2)), dot)
+            image.paste(dot, (round(left - dot.width / 2), round(top - dot.height / 2)), dot)
         return image
 
 

@@ -39,9 +39,11 @@ def save_video(
     return first.size
 
 
-def check_video(path: str | Path) -> None:
-    """LabError where such a video could not be written here: asked before hours of sampling, not after."""
-    if Path(path).suffix.lower() == ".mp4":
+def check_video(video: str) -> None:
+    """LabError unless `video`, mp4 or gif, can be written here: asked before hours of sampling, not after."""
+    if video not in ("mp4", "gif"):
+        raise LabError(f"video={video}: use mp4 or gif")
+    if video == "mp4":
         _ffmpeg()
 
 
