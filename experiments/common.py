@@ -9,11 +9,38 @@ from typing import Any
 
 import matplotlib.style
 from matplotlib.figure import Figure
+from omegaconf import DictConfig, OmegaConf
 from PIL import Image
 
+from lab import LabError
 from lab.model import DiffusionModel
 from lab.render import figure_image, style
 from lab.render.provenance import write_whole
+
+SAMPLING = ("num_inference_steps", "guidance_scale", "guidance_interval", "sampler", "spacing", "seed", "batch_size")
+SAMPLING_TYPES: dict[str, Any] = {  # keys that every experiment with plain samples has
+    **dict.fromkeys(("num_inference_steps", "batch_size"), int | None),
+    "guidance_scale": float | None,
+    "guidance_interval": Sequence[float] | None,
+    **dict.fromkeys(("count", "seed"), int),
+    "fps": float,
+    "video": str,
+    **dict.fromkeys(("run", "sampler", "spacing", "device", "out"), str | None),
+}
+
+
+def check_sampling(cfg: DictConfig) -> None:
+    """LabError for numbers of SAMPLING_TYPES that cannot be."""
+    if cfg.count < 1:
+        raise LabError(f"count={cfg.count}: use at least 1")
+    if not cfg.fps > 0:
+        raise LabError(f"fps={cfg.fps:g}: use more than 0")
+
+
+def sampling_facts(model: DiffusionModel, cfg: DictConfig) -> dict[str, Any]:
+    """What samples depend on: the weights, what the run keeps as its defaults, and under "asked" what was asked for."""
+    asked = OmegaConf.masked_copy(cfg, [*SAMPLING, "count"])
+    return {**model.provenance, **vars(model.sampling), "asked": OmegaConf.to_container(asked)}
 
 
 def spread(model: DiffusionModel, count: int = 8) -> list[int] | None:
@@ -52,7 +79,7 @@ def log_log(
         return figure_image(figure)
 
 
-def write_table(path: Path, columns: Mapping[str, Sequence[float]]) -> None:
+def write_table(path: Path, columns: Mapping[str, Sequence[Any]]) -> None:
     """Columns of equal length as CSV."""
     lines = io.StringIO()
     writer = csv.writer(lines)

@@ -31,16 +31,30 @@ class Subjects:
     def __len__(self) -> int:
         return len(self.names)
 
+    def repeated(self, count: int) -> "Subjects":
+        """Each of them so many times in a row."""
+        rows = torch.arange(len(self)).repeat_interleave(count)
+        condition = self.condition[rows.to(self.condition.vector.device)]
+        return Subjects([self.names[i] for i in rows], condition, [self.phrases[i] for i in rows])
+
 
 def ask(
-    model: DiffusionModel, classes: Sequence[str | int] | None, prompts: Sequence[str] | None, count: int = 4
+    model: DiffusionModel,
+    classes: Sequence[str | int] | None,
+    prompts: Sequence[str] | None,
+    count: int = 4,
+    guided: bool = True,
 ) -> Subjects:
     """Prompts, else classes by name or number, else `count` of the run's classes, evenly spread.
 
-    Raises LabError for what this kind of run cannot serve, and for a run that has no condition.
+    guided: whether a run without conditions is of no use; else `count` samples of it.
+    Raises LabError for what this kind of run cannot serve.
     """
-    if model.conditioner.dim == 0:
+    if model.conditioner.dim == 0 and guided:
         raise LabError("this run is unconditional: there is nothing to guide; use a class or CLIP run")
+    if model.conditioner.dim == 0:
+        nothing = model.condition(prompts, classes=classes)[torch.zeros(count, dtype=torch.long)]
+        return Subjects([f"sample {number}" for number in range(count)], nothing, [[]] * count)
     if prompts is not None:
         condition = model.condition(prompts, classes=classes)
         return Subjects(list(prompts), condition, [[prompt] for prompt in prompts])

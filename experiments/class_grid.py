@@ -1,0 +1,94 @@
+"""What has it learned? python -m experiments.class_grid run=results/class_cond: every class in order, with its name."""
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from omegaconf import DictConfig
+from torch import Tensor
+
+import lab
+from experiments.common import SAMPLING, SAMPLING_TYPES, check_sampling, sampling_facts, write_table
+from experiments.developing import develop, film, to_images
+from experiments.parts import Parts
+from experiments.subjects import AT_A_TIME, Subjects, ask, clip_of
+from lab import LabError
+from lab.cli import entry_point
+from lab.clip import Clip
+from lab.clip.captions import class_prompts
+from lab.clip.retrieval import phrase_vectors
+from lab.config import check_types
+from lab.render import Scrub, Section, check_video, grid, page, save_image, save_video
+from lab.runs import check_run
+
+logger = logging.getLogger(__name__)
+CELL = 128  # px of a sample on the sheet
+TYPES: dict[str, Any] = {**SAMPLING_TYPES, "classes": Sequence[str | int] | None, "columns": int | None}
+
+
+def check(cfg: DictConfig) -> None:
+    """LabError for a run that is none, and for numbers and videos that cannot be."""
+    check_types(cfg, TYPES)
+    check_run(cfg.run)
+    check_sampling(cfg)
+    if cfg.columns is not None and cfg.columns < 1:
+        raise LabError(f"columns={cfg.columns}: use at least 1")
+    check_video(cfg.video)
+
+
+def recognised(clip: Clip, images: Tensor, classes: Sequence[int], names: Sequence[str]) -> tuple[Tensor, Tensor]:
+    """Whether a CLIP finds each picture's class (B,) first, and among its first five, of all names."""
+    texts = phrase_vectors(clip, [class_prompts(name) for name in names])
+    vectors = torch.cat([clip.encode_images(part).cpu() for part in images.split(AT_A_TIME)])
+    ranked = (vectors @ texts.T).topk(min(5, len(names)), dim=1).indices == torch.as_tensor(classes)[:, None]
+    return ranked[:, 0], ranked.any(dim=1)
+
+
+def numbers_of(subjects: Subjects, names: Sequence[str], count: int) -> list[int]:
+    """The class of each sample."""
+    return [names.index(name) for name in subjects.names for _ in range(count)]
+
+
+@entry_point("class_grid", check)
+def main(cfg: DictConfig) -> None:
+    """Sample, and write a grid, a video, a table and a page."""
+    model = lab.load(cfg.run, cfg.device)
+    names: Sequence[str] = getattr(model.conditioner, "class_names", ())
+    if not names:
+        raise LabError(f"run={cfg.run}: it knows no classes; experiments.text_grid takes prompts")
+    model.times(cfg.num_inference_steps, cfg.sampler, cfg.spacing)  # refused before anything is computed
+    subjects = ask(model, cfg.classes, None, count=len(names))
+    folder = Path(cfg.out) if cfg.out is not None else Path(cfg.run) / "class_grid"
+    facts = sampling_facts(model, cfg) | {"classes": subjects.names}
+    rows = torch.arange(len(subjects)).repeat_interleave(cfg.count)
+    settings = {key: facts["asked"][key] for key in SAMPLING}
+    condition = subjects.condition[rows.to(subjects.condition.vector.device)]
+    stages = develop(model, condition, range(len(rows)), settings, Parts(folder, facts))
+    captions = [subjects.names[int(row)] for row in rows]
+    layout = {"captions": captions, "columns": cfg.columns, "cell": CELL}
+    save_image(grid(to_images(stages[-1]), **layout), folder / "class_grid.png", facts)
+    path = folder / f"class_grid.{cfg.video}"
+    size = save_video(film(stages, **layout), path, facts, cfg.fps)
+    columns: dict[str, Sequence[Any]] = {"class": captions}
+    text = f"{len(subjects)} classes, {cfg.count} sample{'s' * (cfg.count > 1)} of each."
+    clip = clip_of(model, cfg.run)
+    if clip is not None:
+        first, five = recognised(clip, to_images(stages[-1]), numbers_of(subjects, names, cfg.count), names)
+        columns |= {"found first": first.int().tolist(), "found among five": five.int().tolist()}
+        shares = [float(hits.float().mean()) for hits in (first, five)]
+        text += f" {clip.name} finds the right name first for {shares[0]:.0%} of them, and among five for "
+        text += f"{shares[1]:.0%}, out of {len(names)} names."
+    write_table(folder / "class_grid.csv", columns)
+    logger.info(text)
+    labels = [f"evaluation {k + 1}" for k in range(len(stages) - 1)] + ["the samples"]
+    scrub = Scrub(path, size, "what the network takes the picture for", labels, cfg.fps, len(stages) - 1)
+    command = f"python -m experiments.class_grid run={cfg.run}"
+    sheet = Section("Classes", text, images=[(folder / "class_grid.png", "a sample a class")], command=command)
+    page(folder / "index.html", "What has it learned?", [sheet, Section("On the way", scrubs=[scrub])])
+    logger.info("open %s", folder / "index.html")
+
+
+if __name__ == "__main__":
+    main()

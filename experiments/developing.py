@@ -1,0 +1,60 @@
+"""Samples with every stage of their making: what the network takes the picture for, at each evaluation."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from PIL import Image
+from torch import Tensor
+from tqdm.auto import tqdm
+
+from experiments.parts import Parts
+from lab.conditioning import Condition
+from lab.diffusion import SamplerState
+from lab.model import DiffusionModel
+from lab.render import grid, to_uint8
+
+
+def develop(
+    model: DiffusionModel, condition: Condition, numbers: Sequence[int], settings: Mapping[str, Any], parts: Parts
+) -> Tensor:
+    """(K + 1, B, H, W, 3) uint8: the predicted x0 of each of K evaluations, and last the sample.
+
+    condition: B rows; numbers: of the samples, which with settings["seed"] decide their noise; settings: of `sample`.
+    """
+
+    def pieces(chunk: Tensor) -> dict[str, Tensor]:
+        stages: list[Tensor] = []
+
+        def keep(state: SamplerState) -> None:
+            stages.append(torch.from_numpy(to_uint8(model.autoencoder.decode(state.x0))))
+
+        samples = model.sample(
+            condition=condition[chunk.to(condition.vector.device)],
+            numbers=[numbers[int(row)] for row in chunk],
+            output="tensor",
+            progress=False,
+            callback=keep,
+            **settings,
+        )
+        assert isinstance(samples, Tensor)
+        return {"stages": torch.stack([*stages, torch.from_numpy(to_uint8(samples))])}
+
+    chunks = torch.arange(len(condition)).split(settings.get("batch_size") or model.sampling.batch_size)
+    found = [
+        parts.get(f"rows_{int(chunk[0]):06d}", lambda chunk=chunk: pieces(chunk))["stages"]  # type: ignore[misc]
+        for chunk in tqdm(chunks, desc="sampling", leave=False, disable=None)
+    ]
+    return torch.cat(found, dim=1)
+
+
+def to_images(pixels: Tensor) -> Tensor:
+    """(B, H, W, 3) uint8 -> (B, 3, H, W) in [-1, 1]."""
+    return pixels.permute(0, 3, 1, 2).float() / 127.5 - 1
+
+
+def film(stages: Tensor, **layout: Any) -> list[Image.Image]:
+    """A grid for each stage (K + 1, B, H, W, 3), laid out as `grid` is told."""
+    last = len(stages) - 1
+    titles = [*(f"predicted at evaluation {k + 1} of {last}" for k in range(last)), "the samples"]
+    return [grid(to_images(pixels), title=title, **layout) for pixels, title in zip(stages, titles, strict=True)]

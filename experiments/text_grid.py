@@ -1,0 +1,117 @@
+"""Does it draw what words say? python -m experiments.text_grid run=results/clip_cond: prompts left, samples right."""
+
+import logging
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from omegaconf import DictConfig
+from torch import Tensor
+
+import lab
+from experiments.common import SAMPLING, SAMPLING_TYPES, check_sampling, sampling_facts, write_table
+from experiments.developing import develop, film, to_images
+from experiments.parts import Parts
+from experiments.subjects import Similarity, ask
+from lab import LabError
+from lab.cli import entry_point
+from lab.clip.colours import COLOURS, dominant_colours
+from lab.conditioning import ClipConditioner
+from lab.config import check_types
+from lab.render import Scrub, Section, check_video, grid, page, save_image, save_video
+from lab.runs import check_run
+
+logger = logging.getLogger(__name__)
+CELL = 128  # px of a sample on the sheet
+PROMPTS = (
+    *("a red flower", "an orange flower", "a yellow flower", "a pink flower", "a purple flower", "a blue flower"),
+    *("a white flower", "a sunflower", "a red rose", "a pink rose", "a purple iris", "a yellow water lily"),
+)
+TYPES: dict[str, Any] = {**SAMPLING_TYPES, "prompts": Sequence[str] | None, "prompts_file": str | None}
+
+
+def check(cfg: DictConfig) -> None:
+    """LabError for a run that is none, and for prompts, numbers and videos that cannot be."""
+    check_types(cfg, TYPES)
+    check_run(cfg.run)
+    check_sampling(cfg)
+    check_video(cfg.video)
+    prompts_of(cfg)
+
+
+def prompts_of(cfg: DictConfig) -> list[str]:
+    """Those given, or of a file's lines those with anything on them, or twelve; LabError for none."""
+    if cfg.prompts is not None and cfg.prompts_file is not None:
+        raise LabError("prompts and prompts_file are given together: use one of them")
+    prompts = list(PROMPTS) if cfg.prompts is None else list(cfg.prompts)
+    if cfg.prompts_file is not None:
+        try:
+            lines = Path(cfg.prompts_file).read_text(encoding="utf-8").splitlines()
+        except (OSError, UnicodeDecodeError) as error:
+            raise LabError(f"prompts_file={cfg.prompts_file}: cannot be read ({error})") from error
+        prompts = [line.strip() for line in lines if line.strip()]
+    if not prompts:
+        raise LabError(f"prompts{'_file' * (cfg.prompts_file is not None)}: name at least one prompt")
+    return prompts
+
+
+def colour_in(prompt: str) -> str | None:
+    """The colour that a prompt asks for; None where it names none or several."""
+    named = set(re.findall(r"[a-z]+", prompt.lower())) & set(COLOURS)
+    return named.pop() if len(named) == 1 else None
+
+
+def agreement(prompts: Sequence[str], pixels: Tensor) -> list[float | None]:
+    """For each prompt the share of its samples (P, N, H, W, 3) uint8 with the colour it names; None without one."""
+    found: list[float | None] = []
+    for prompt, samples in zip(prompts, pixels, strict=True):
+        colour = colour_in(prompt)
+        seen = [COLOURS[index] == colour for index in dominant_colours(samples).tolist()]
+        found.append(None if colour is None else sum(seen) / len(seen))
+    return found
+
+
+@entry_point("text_grid", check)
+def main(cfg: DictConfig) -> None:
+    """Sample, and write a grid, a video, a table and a page."""
+    model, prompts = lab.load(cfg.run, cfg.device), prompts_of(cfg)
+    if not isinstance(model.conditioner, ClipConditioner):
+        raise LabError(f"run={cfg.run}: it takes no prompts; train one that does, +experiment=clip_cond")
+    model.times(cfg.num_inference_steps, cfg.sampler, cfg.spacing)  # refused before anything is computed
+    subjects = ask(model, None, prompts)
+    folder = Path(cfg.out) if cfg.out is not None else Path(cfg.run) / "text_grid"
+    facts = sampling_facts(model, cfg) | {"prompts": prompts}
+    rows = torch.arange(len(prompts)).repeat_interleave(cfg.count)
+    settings = {key: facts["asked"][key] for key in SAMPLING}
+    condition = subjects.condition[rows.to(subjects.condition.vector.device)]
+    stages = develop(model, condition, range(len(rows)), settings, Parts(folder, facts))
+    layout = {"row_labels": prompts, "columns": cfg.count, "cell": CELL}
+    save_image(grid(to_images(stages[-1]), **layout), folder / "text_grid.png", facts)
+    path = folder / f"text_grid.{cfg.video}"
+    size = save_video(film(stages, **layout), path, facts, cfg.fps)
+    similar = Similarity(model.conditioner.clip.to(model.device), subjects.phrases)(to_images(stages[-1]), rows)
+    shares = agreement(prompts, stages[-1].unflatten(0, (len(prompts), cfg.count)))
+    means = similar.view(len(prompts), cfg.count).mean(dim=1).tolist()
+    write_table(folder / "text_grid.csv", {"prompt": prompts, "clip_similarity": means, "colour_agreement": shares})
+    asked = [share for share in shares if share is not None]
+    text = f"{cfg.count} samples of each prompt. Mean CLIP similarity {float(similar.mean()):.2f}."
+    if asked:
+        text += f" {sum(asked) / len(asked):.0%} of the samples have the colour that was asked for, as measured by the "
+        text += "most frequent colour name in the middle of the picture."
+    logger.info(text)
+    labels = [f"evaluation {k + 1}" for k in range(len(stages) - 1)] + ["the samples"]
+    scrub = Scrub(path, size, "what the network takes the picture for", labels, cfg.fps, len(stages) - 1)
+    table = [
+        {"prompt": prompt, "CLIP similarity": mean, "of the colour asked for": share}
+        for prompt, mean, share in zip(prompts, means, shares, strict=True)
+    ]
+    command = f"python -m experiments.text_grid run={cfg.run}"
+    sheet = Section("Prompts", text, [(folder / "text_grid.png", "prompts left, samples right")], table, command)
+    page(folder / "index.html", "Does it draw what words say?", [sheet, Section("On the way", scrubs=[scrub])])
+    logger.info("open %s", folder / "index.html")
+
+
+if __name__ == "__main__":
+    main()
