@@ -5,7 +5,8 @@ The same noise and the same conditions throughout: u + s (c - u), from pushing a
 
 from omegaconf import DictConfig
 
-from experiments.sweep_report import Kind, check_sweep, finish, run_sweep
+from experiments.common import Report
+from experiments.sweep_report import Kind, check_sweep, run_sweep
 from lab.cli import entry_point
 
 KIND = Kind(
@@ -19,11 +20,21 @@ KIND = Kind(
 )
 
 
-@entry_point("cfg_sweep", lambda cfg: check_sweep(cfg, KIND))
+def check(cfg: DictConfig) -> None:
+    """LabError for what no sweep can have."""
+    check_sweep(cfg, KIND)
+
+
+def run(cfg: DictConfig) -> Report:
+    """Sweep, and write a video, stills, curves and a table."""
+    report, _ = run_sweep(cfg, KIND)
+    return report
+
+
+@entry_point("cfg_sweep", check)
 def main(cfg: DictConfig) -> None:
-    """Sweep, and write a video, stills, curves, a table and a page."""
-    folder, _, sections = run_sweep(cfg, KIND)
-    finish(folder, KIND, sections)
+    """Run, and write the page."""
+    run(cfg).write()
 
 
 if __name__ == "__main__":

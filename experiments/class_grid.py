@@ -10,7 +10,7 @@ from omegaconf import DictConfig
 from torch import Tensor
 
 import lab
-from experiments.common import SAMPLING, SAMPLING_TYPES, check_sampling, sampling_facts, write_table
+from experiments.common import SAMPLING, SAMPLING_TYPES, Report, check_sampling, sampling_facts, write_table
 from experiments.developing import develop, film, to_images
 from experiments.parts import Parts
 from experiments.subjects import AT_A_TIME, Subjects, ask, clip_of
@@ -20,7 +20,7 @@ from lab.clip import Clip
 from lab.clip.captions import class_prompts
 from lab.clip.retrieval import phrase_vectors
 from lab.config import check_types
-from lab.render import Scrub, Section, check_video, grid, page, save_image, save_video
+from lab.render import Scrub, Section, check_video, grid, save_image, save_video
 from lab.runs import check_run
 
 logger = logging.getLogger(__name__)
@@ -51,9 +51,8 @@ def numbers_of(subjects: Subjects, names: Sequence[str], count: int) -> list[int
     return [names.index(name) for name in subjects.names for _ in range(count)]
 
 
-@entry_point("class_grid", check)
-def main(cfg: DictConfig) -> None:
-    """Sample, and write a grid, a video, a table and a page."""
+def run(cfg: DictConfig) -> Report:
+    """Sample, and write a grid, a video and a table."""
     model = lab.load(cfg.run, cfg.device)
     names: Sequence[str] = getattr(model.conditioner, "class_names", ())
     if not names:
@@ -86,8 +85,13 @@ def main(cfg: DictConfig) -> None:
     scrub = Scrub(path, size, "what the network takes the picture for", labels, cfg.fps, len(stages) - 1)
     command = f"python -m experiments.class_grid run={cfg.run}"
     sheet = Section("Classes", text, images=[(folder / "class_grid.png", "a sample a class")], command=command)
-    page(folder / "index.html", "What has it learned?", [sheet, Section("On the way", scrubs=[scrub])])
-    logger.info("open %s", folder / "index.html")
+    return Report(folder, "What has it learned?", [sheet, Section("On the way", scrubs=[scrub])])
+
+
+@entry_point("class_grid", check)
+def main(cfg: DictConfig) -> None:
+    """Run, and write the page."""
+    run(cfg).write()
 
 
 if __name__ == "__main__":

@@ -2,8 +2,9 @@
 
 import csv
 import io
+import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,25 @@ from PIL import Image
 
 from lab import LabError
 from lab.model import DiffusionModel
-from lab.render import figure_image, style
+from lab.render import Section, figure_image, page, style
 from lab.render.provenance import write_whole
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Report:
+    """What an experiment found, as the sections of a page that is still to be written."""
+
+    folder: Path
+    question: str  # the page's title
+    sections: Sequence[Section]
+
+    def write(self) -> None:
+        """The page, `folder`/index.html; LabError where it cannot be written."""
+        page(self.folder / "index.html", self.question, self.sections)
+        logger.info("open %s", self.folder / "index.html")
+
 
 SAMPLING = ("num_inference_steps", "guidance_scale", "guidance_interval", "sampler", "spacing", "seed", "batch_size")
 SAMPLING_TYPES: dict[str, Any] = {  # keys that every experiment with plain samples has

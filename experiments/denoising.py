@@ -16,7 +16,7 @@ from PIL import Image
 from torch import Tensor
 
 import lab
-from experiments.common import write_table
+from experiments.common import Report, write_table
 from experiments.subjects import Subjects, ask
 from experiments.switching import guidance_of
 from lab import LabError
@@ -25,7 +25,7 @@ from lab.config import check_types
 from lab.diffusion import Guidance
 from lab.editing import renoise
 from lab.model import DiffusionModel
-from lab.render import Scrub, Section, check_video, grid, page, save_image, save_video
+from lab.render import Scrub, Section, check_video, grid, save_image, save_video
 from lab.render.moving import MovingCurves, beside
 from lab.runs import check_run
 
@@ -135,9 +135,8 @@ def strip(both: Both, subjects: Subjects, stages: int) -> Image.Image:
     return grid(tiles, columns=len(chosen), row_labels=labels, title=subjects.names[0], cell=96)
 
 
-@entry_point("denoising", check)
-def main(cfg: DictConfig) -> None:
-    """Sample, and write a video, a strip, curves, a table and a page."""
+def run(cfg: DictConfig) -> Report:
+    """Sample, and write a video, a strip, curves and a table."""
     model = lab.load(cfg.run, cfg.device)
     model.times(cfg.num_inference_steps, "ddim", cfg.spacing)  # refused before anything is computed
     subjects = ask(model, cfg.classes, cfg.prompts, count=6, guided=False).repeated(cfg.count)
@@ -172,8 +171,13 @@ def main(cfg: DictConfig) -> None:
         Section("One flower", images=[(folder / "strip.png", "from left to right")]),
         Section("Errors", images=[(folder / "curves.png", "distance of the predicted picture from the sample")]),
     ]
-    page(folder / "index.html", "What happens on the way?", sections)
-    logger.info("open %s", folder / "index.html")
+    return Report(folder, "What happens on the way?", sections)
+
+
+@entry_point("denoising", check)
+def main(cfg: DictConfig) -> None:
+    """Run, and write the page."""
+    run(cfg).write()
 
 
 if __name__ == "__main__":

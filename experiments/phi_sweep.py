@@ -4,7 +4,7 @@ At a fixed scale s, guided output is multiplied by 1 + phi (r - 1), r = std(cond
 (Lin et al. 2023, eq. 14-16): phi = 0 leaves it, 1 gives it the conditional spread, 1 / (1 - r) makes it vanish.
 """
 
-from pathlib import Path
+from dataclasses import replace
 
 import matplotlib.style
 import torch
@@ -12,7 +12,8 @@ from matplotlib.figure import Figure
 from omegaconf import DictConfig
 from PIL import Image
 
-from experiments.sweep_report import Kind, check_sweep, finish, run_sweep
+from experiments.common import Report
+from experiments.sweep_report import Kind, check_sweep, run_sweep
 from experiments.sweeps import Swept, called_out
 from lab import LabError
 from lab.cli import entry_point
@@ -67,13 +68,19 @@ def check(cfg: DictConfig) -> None:
         raise LabError("guidance_scale=1: r is 1 there and phi does nothing; use another, e.g. 5")
 
 
+def run(cfg: DictConfig) -> Report:
+    """Sweep, and write a video, stills, curves, gains and a table."""
+    report, swept = run_sweep(cfg, KIND)
+    path = report.folder / "gains.png"
+    save_image(gains(swept), path, {"run": cfg.run, "guidance_scale": cfg.guidance_scale, "rescale_phi": swept.values})
+    gain = Section("Gain", told(swept), images=[(path, "means over all pictures")])
+    return replace(report, sections=[*report.sections, gain])
+
+
 @entry_point("phi_sweep", check)
 def main(cfg: DictConfig) -> None:
-    """Sweep, and write a video, stills, curves, gains, a table and a page."""
-    folder, swept, sections = run_sweep(cfg, KIND)
-    path: Path = folder / "gains.png"
-    save_image(gains(swept), path, {"run": cfg.run, "guidance_scale": cfg.guidance_scale, "rescale_phi": swept.values})
-    finish(folder, KIND, [*sections, Section("Gain", told(swept), images=[(path, "means over all pictures")])])
+    """Run, and write the page."""
+    run(cfg).write()
 
 
 if __name__ == "__main__":

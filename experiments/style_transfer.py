@@ -16,7 +16,7 @@ from PIL import Image
 from torch import Tensor
 
 import lab
-from experiments.common import write_table
+from experiments.common import Report, write_table
 from experiments.parts import Parts
 from experiments.subjects import Similarity, clip_of
 from experiments.sweeps import plain
@@ -25,7 +25,7 @@ from lab import LabError
 from lab.cli import entry_point
 from lab.config import check_types
 from lab.model import DiffusionModel
-from lab.render import Scrub, Section, check_video, grid, page, save_image, save_video
+from lab.render import Scrub, Section, check_video, grid, save_image, save_video
 from lab.render.moving import MovingCurves, beside
 from lab.runs import check_run
 
@@ -146,9 +146,8 @@ def still_sheet(
     return grid(tiles, columns=len(chosen), row_labels=rows, column_labels=columns)
 
 
-@entry_point("style_transfer", check)
-def main(cfg: DictConfig) -> None:
-    """Sample, measure, and write a video, stills, curves, a table and a page."""
+def run(cfg: DictConfig) -> Report:
+    """Sample, measure, and write a video, stills and a table."""
     model = lab.load(cfg.run, cfg.device)
     model.times(cfg.num_inference_steps, "ddim", cfg.spacing)  # refused before anything is computed
     pairs, (steps, called) = pairs_of(model, cfg), switch_steps(cfg)
@@ -174,8 +173,13 @@ def main(cfg: DictConfig) -> None:
         Section("From one to the other", text, scrubs=[scrub], command=command),
         Section("Stills", images=[(folder / "stills.png", "k from left to right")], table=told),
     ]
-    page(folder / "index.html", "What is decided when?", sections)
-    logger.info("open %s", folder / "index.html")
+    return Report(folder, "What is decided when?", sections)
+
+
+@entry_point("style_transfer", check)
+def main(cfg: DictConfig) -> None:
+    """Run, and write the page."""
+    run(cfg).write()
 
 
 if __name__ == "__main__":

@@ -10,14 +10,14 @@ from omegaconf import DictConfig
 from PIL import Image
 
 import lab
-from experiments.common import write_table
+from experiments.common import Report, write_table
 from experiments.parts import Parts
 from experiments.subjects import Similarity, Subjects, ask, clip_of
 from experiments.sweeps import MEASURES, Swept, called_out, frames, measure, plain, sweep, values_of
 from lab import LabError
 from lab.config import check_types
 from lab.model import DiffusionModel
-from lab.render import Scrub, Section, check_video, grid, page, save_image, save_video
+from lab.render import Scrub, Section, check_video, grid, save_image, save_video
 from lab.render.moving import MovingCurves
 from lab.runs import check_run
 
@@ -67,8 +67,8 @@ def check_sweep(cfg: DictConfig, kind: Kind) -> None:
     check_video(cfg.video)
 
 
-def run_sweep(cfg: DictConfig, kind: Kind) -> tuple[Path, Swept, list[Section]]:
-    """Sample, measure and write; the folder, what was swept, and the page's sections to be added to."""
+def run_sweep(cfg: DictConfig, kind: Kind) -> tuple[Report, Swept]:
+    """Sample, measure and write; a report that can be added to, and what was swept."""
     model = lab.load(cfg.run, cfg.device)
     model.times(cfg.num_inference_steps, cfg.sampler, cfg.spacing)  # refused before anything is computed
     subjects = ask(model, cfg.classes, cfg.prompts)
@@ -104,7 +104,7 @@ def run_sweep(cfg: DictConfig, kind: Kind) -> tuple[Path, Swept, list[Section]]:
         Section("Stills", images=[(folder / "stills.png", f"one noise for all; {kind.label} from left to right")]),
         Section("Measured", images=[(folder / "curves.png", "means over all pictures of a value")], table=told),
     ]
-    return folder, swept, sections
+    return Report(folder, kind.question, sections), swept
 
 
 def settings_of(cfg: DictConfig, kind: Kind) -> dict[str, Any]:
@@ -136,9 +136,3 @@ def command(cfg: DictConfig, kind: Kind) -> str:
     """What makes the page again, without what is as it always is."""
     asked = [f"{key}='[{', '.join(map(str, cfg[key]))}]'" for key in ("classes", "prompts", "values") if cfg[key]]
     return " ".join([f"python -m experiments.{kind.name} run={cfg.run}", *asked])
-
-
-def finish(folder: Path, kind: Kind, sections: Sequence[Section]) -> None:
-    """The page, and where it is."""
-    page(folder / "index.html", kind.question, sections)
-    logger.info("open %s", folder / "index.html")

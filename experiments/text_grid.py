@@ -11,7 +11,7 @@ from omegaconf import DictConfig
 from torch import Tensor
 
 import lab
-from experiments.common import SAMPLING, SAMPLING_TYPES, check_sampling, sampling_facts, write_table
+from experiments.common import SAMPLING, SAMPLING_TYPES, Report, check_sampling, sampling_facts, write_table
 from experiments.developing import develop, film, to_images
 from experiments.parts import Parts
 from experiments.subjects import Similarity, ask
@@ -20,7 +20,7 @@ from lab.cli import entry_point
 from lab.clip.colours import COLOURS, dominant_colours
 from lab.conditioning import ClipConditioner
 from lab.config import check_types
-from lab.render import Scrub, Section, check_video, grid, page, save_image, save_video
+from lab.render import Scrub, Section, check_video, grid, save_image, save_video
 from lab.runs import check_run
 
 logger = logging.getLogger(__name__)
@@ -73,9 +73,8 @@ def agreement(prompts: Sequence[str], pixels: Tensor) -> list[float | None]:
     return found
 
 
-@entry_point("text_grid", check)
-def main(cfg: DictConfig) -> None:
-    """Sample, and write a grid, a video, a table and a page."""
+def run(cfg: DictConfig) -> Report:
+    """Sample, and write a grid, a video and a table."""
     model, prompts = lab.load(cfg.run, cfg.device), prompts_of(cfg)
     if not isinstance(model.conditioner, ClipConditioner):
         raise LabError(f"run={cfg.run}: it takes no prompts; train one that does, +experiment=clip_cond")
@@ -109,8 +108,13 @@ def main(cfg: DictConfig) -> None:
     ]
     command = f"python -m experiments.text_grid run={cfg.run}"
     sheet = Section("Prompts", text, [(folder / "text_grid.png", "prompts left, samples right")], table, command)
-    page(folder / "index.html", "Does it draw what words say?", [sheet, Section("On the way", scrubs=[scrub])])
-    logger.info("open %s", folder / "index.html")
+    return Report(folder, "Does it draw what words say?", [sheet, Section("On the way", scrubs=[scrub])])
+
+
+@entry_point("text_grid", check)
+def main(cfg: DictConfig) -> None:
+    """Run, and write the page."""
+    run(cfg).write()
 
 
 if __name__ == "__main__":
