@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from experiments.decoding import decode_rows
 from experiments.peers import peers
+from experiments.sweep_speed import sweep_rows
 from experiments.timing import Row, Step, faster_layout, machine, markdown, peak_memory, race
 from lab.autoencoders import Identity
 from lab.cli import entry_point
@@ -188,7 +189,7 @@ def make_task(cfg: DictConfig, images: ImageSet, batch_size: int) -> DiffusionTa
     return DiffusionTask(model, BatchStream(images, batch_size, seed=0), seed=0)
 
 
-SECTIONS = ("memory", "door", "pixels", "latents", "loop", "decode")
+SECTIONS = ("memory", "door", "pixels", "latents", "loop", "sweeps", "decode")
 
 
 def check(cfg: DictConfig) -> None:
@@ -215,6 +216,7 @@ def main(cfg: DictConfig) -> None:
         rows += network_rows(cfg, which, bf16) if which in cfg.only else []
     rows += latent_rows(cfg, bf16) if "latents" in cfg.only else []
     rows += loop_rows(cfg, bf16) if "loop" in cfg.only else []
+    rows += sweep_rows(cfg) if "sweeps" in cfg.only else []
     rows += decode_rows(cfg) if "decode" in cfg.only else []
     facts["rows"] = [vars(row) for row in rows]
     path = Path(cfg.out) / "benchmark.json"

@@ -3,6 +3,7 @@
 import contextlib
 import io
 import logging
+import os
 import shutil
 import subprocess
 import sys
@@ -11,6 +12,10 @@ from pathlib import Path
 from unittest import mock
 
 import pytest
+
+if "PYTEST_XDIST_WORKER" in os.environ:  # several workers with all cores each would slow each other tenfold
+    os.environ["OMP_NUM_THREADS"] = "1"
+
 import torch
 
 from lab.autoencoders import Identity

@@ -195,7 +195,7 @@ def test_spacing_is_that_of_diffusers(count: int) -> None:
 
 @pytest.mark.parametrize("count", [0, -3, 1001])
 def test_impossible_step_counts_name_the_range(count: int) -> None:
-    with pytest.raises(LabError, match=rf"^steps={count}: use 1 to 1000[^\n]*$"):
+    with pytest.raises(LabError, match=rf"^num_inference_steps={count}: use 1 to 1000[^\n]*$"):
         NoiseSchedule().spaced(count)
 
 

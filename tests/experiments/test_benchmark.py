@@ -8,6 +8,7 @@ import torch
 from experiments import benchmark
 from experiments.benchmark import check, make_network
 from experiments.peers import peers
+from experiments.sweep_speed import check_same, sweep_rows
 from lab.config import check_keys, compose
 from lab.errors import LabError
 
@@ -48,3 +49,17 @@ def test_memory_is_that_of_the_whole_loop(monkeypatch: pytest.MonkeyPatch) -> No
     peak = benchmark.peak_of_training(compose("benchmark", overrides), bf16=False)
     assert done == [3]
     assert math.isnan(peak) or peak > 0.05
+
+
+@pytest.mark.slow
+def test_both_ways_of_sweeping_make_the_same_pictures() -> None:
+    small = ["rounds=1", "networks.door.channels=16", "networks.door.head_dim=16", "networks.door.blocks=1"]
+    rows = sweep_rows(compose("benchmark", [*small, "data.image_size=32"]))  # LabError where they differ
+    assert [row.other for row in rows] == ["a loop over the scales", "a loop over the steps"]
+
+
+def test_pictures_that_differ_are_refused() -> None:
+    one = torch.zeros(2, 3, 4, 4)
+    check_same({"ours": one, "theirs": one + 5e-5}, 0)
+    with pytest.raises(LabError, match=r"differ by 0\.01"):
+        check_same({"ours": one, "theirs": one + 0.01}, 1 / 255)
