@@ -26,7 +26,7 @@ from lab.diffusion import Guidance
 from lab.editing import renoise
 from lab.model import DiffusionModel
 from lab.render import Scrub, Section, check_video, grid, save_image, save_video
-from lab.render.moving import MovingCurves, beside
+from lab.render.moving import MovingCurves, alike, beside
 from lab.runs import check_run
 
 logger = logging.getLogger(__name__)
@@ -104,18 +104,20 @@ def both_ways(model: DiffusionModel, subjects: Subjects, cfg: DictConfig) -> Bot
 def frames(both: Both, subjects: Subjects) -> list[Image.Image]:
     """For each level all rows, a column a sample, beside the errors."""
     last = len(both.t)
-    sheets = [
-        grid(
-            torch.cat([both.pictures[name][k] for name in ROWS]),
-            columns=len(subjects),
-            row_labels=list(ROWS.values()),
-            column_labels=subjects.names,
-            title=f"time step {t}, evaluation {k + 1} of {last}",
-            cell=128,
-        )
-        for k, t in enumerate(both.t)
-    ]
-    height = max(sheet.height for sheet in sheets)
+    sheets = alike(
+        [
+            grid(
+                torch.cat([both.pictures[name][k] for name in ROWS]),
+                columns=len(subjects),
+                row_labels=list(ROWS.values()),
+                column_labels=subjects.names,
+                title=f"time step {t}, evaluation {k + 1} of {last}",
+                cell=128,
+            )
+            for k, t in enumerate(both.t)
+        ]
+    )
+    height = sheets[0].height
     curves = MovingCurves(range(1, last + 1), panels(both), "evaluation, from noise to picture", (460, height))
     return [beside(sheet, curves.at(k)) for k, sheet in enumerate(sheets)]
 

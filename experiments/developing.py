@@ -13,6 +13,7 @@ from lab.conditioning import Condition
 from lab.diffusion import SamplerState
 from lab.model import DiffusionModel
 from lab.render import grid, to_uint8
+from lab.render.moving import alike
 
 
 def develop(
@@ -57,4 +58,4 @@ def film(stages: Tensor, **layout: Any) -> list[Image.Image]:
     """A grid for each stage (K + 1, B, H, W, 3), laid out as `grid` is told."""
     last = len(stages) - 1
     titles = [*(f"predicted at evaluation {k + 1} of {last}" for k in range(last)), "the samples"]
-    return [grid(to_images(pixels), title=title, **layout) for pixels, title in zip(stages, titles, strict=True)]
+    return alike([grid(to_images(pixels), title=title, **layout) for pixels, title in zip(stages, titles, strict=True)])

@@ -26,7 +26,7 @@ from lab.cli import entry_point
 from lab.config import check_types
 from lab.model import DiffusionModel
 from lab.render import Scrub, Section, check_video, grid, save_image, save_video
-from lab.render.moving import MovingCurves, beside
+from lab.render.moving import MovingCurves, alike, beside
 from lab.runs import check_run
 
 logger = logging.getLogger(__name__)
@@ -120,17 +120,19 @@ def towards_of(model: DiffusionModel, run: str, pairs: Pairs) -> dict[str, Simil
 def frames(made: Tensor, cfg: DictConfig, pairs: Pairs, steps: Sequence[int], curves: Curves) -> list[Image.Image]:
     """For each k the pictures, a row a way and a column a pair, beside the curves."""
     last = cfg.num_inference_steps
-    sheets = [
-        grid(
-            images.flatten(0, 1),
-            columns=len(pairs.names),
-            column_labels=pairs.names,
-            row_labels=[WAYS[way] for way in cfg.ways],
-            title=f"second condition from step {step} of {last} on, strength {1 - step / last:.2f}",
-        )
-        for step, images in zip(steps, made, strict=True)
-    ]
-    height = max(max(sheet.height for sheet in sheets), 150 * len(curves))
+    sheets = alike(
+        [
+            grid(
+                images.flatten(0, 1),
+                columns=len(pairs.names),
+                column_labels=pairs.names,
+                row_labels=[WAYS[way] for way in cfg.ways],
+                title=f"second condition from step {step} of {last} on, strength {1 - step / last:.2f}",
+            )
+            for step, images in zip(steps, made, strict=True)
+        ]
+    )
+    height = max(sheets[0].height, 150 * len(curves))
     moving = MovingCurves(steps, curves, "k, the evaluation at which the condition changes", (520, height))
     return [beside(sheet, moving.at(number)) for number, sheet in enumerate(sheets)]
 

@@ -19,7 +19,7 @@ from lab.diffusion import SamplerState
 from lab.model import DiffusionModel
 from lab.quality import diversity, edge_energy, saturation
 from lab.render import grid, to_uint8
-from lab.render.moving import MovingCurves, beside
+from lab.render.moving import MovingCurves, alike, beside
 
 logger = logging.getLogger(__name__)
 KNOBS = ("guidance_scale", "rescale_phi")
@@ -145,17 +145,19 @@ def measure(swept: Swept, names: Sequence[str], similarity: Similarity | None) -
 
 def frames(swept: Swept, subjects: Subjects, label: str, panels: Mapping[str, Sequence[float]]) -> list[Image.Image]:
     """For each value the pictures, a column a subject and a row a seed, beside the curves."""
-    sheets = [
-        grid(
-            images.transpose(0, 1).flatten(0, 1),
-            columns=len(subjects),
-            column_labels=subjects.names,
-            title=f"{label} = {value:g}",
-            cell=CELL,
-        )
-        for value, images in zip(swept.values, swept.images, strict=True)
-    ]
-    height = max(sheet.height for sheet in sheets)
+    sheets = alike(
+        [
+            grid(
+                images.transpose(0, 1).flatten(0, 1),
+                columns=len(subjects),
+                column_labels=subjects.names,
+                title=f"{label} = {value:g}",
+                cell=CELL,
+            )
+            for value, images in zip(swept.values, swept.images, strict=True)
+        ]
+    )
+    height = sheets[0].height
     size = (max(480, height), max(height, 150 * len(panels)))
     curves = MovingCurves(swept.values, panels, label, size)
     return [beside(sheet, curves.at(number)) for number, sheet in enumerate(sheets)]

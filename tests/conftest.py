@@ -154,6 +154,13 @@ def vae_run(tmp_path_factory: pytest.TempPathFactory, tiny_settings: tuple[str, 
     return _trained(tmp_path_factory.mktemp("runs") / "vae", tiny_settings, "+experiment=vae", *small)
 
 
+@pytest.fixture(scope="session")
+def latent_run(tmp_path_factory: pytest.TempPathFactory, tiny_settings: tuple[str, ...], vae_run: Path) -> Path:
+    """A class-conditional run of six steps in the latents of `vae_run`. To be read, not written to."""
+    settings = ("+experiment=latent_class_cond", "conditioning.dim=8", "data.image_size=32", f"latents.run={vae_run}")
+    return _trained(tmp_path_factory.mktemp("runs") / "latent", tiny_settings, *settings)
+
+
 @pytest.fixture
 def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """An empty folder to train in, without reference models."""

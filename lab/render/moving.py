@@ -68,7 +68,7 @@ class MovingCurves:
             axes.plot(x, values, color=colour, label=name)
         axes.set_title(title, fontsize=9, fontweight="normal", pad=3)
         axes.locator_params(axis="y", nbins=4)
-        if len(x) > 1:
+        if min(x) < max(x):
             axes.set_xlim(min(x), max(x))
 
     def at(self, index: int) -> Image.Image:
@@ -101,3 +101,12 @@ def beside(*pictures: Image.Image, paper: str = "#ffffff") -> Image.Image:
         sheet.paste(picture, (left, 0))
         left += picture.width
     return sheet
+
+
+def alike(pictures: Sequence[Image.Image], paper: str = "#ffffff") -> list[Image.Image]:
+    """Pictures with white at their right and bottom, where one is smaller than the largest: frames of a video."""
+    size = tuple(max(picture.size[axis] for picture in pictures) for axis in (0, 1))
+    sheets = [Image.new("RGB", size, paper) for _ in pictures]
+    for sheet, picture in zip(sheets, pictures, strict=True):
+        sheet.paste(picture, (0, 0))
+    return sheets

@@ -44,6 +44,14 @@ def test_phi_shows_its_gain_as_gif_and_for_clip_runs(clip_run: Path, run_command
     assert "r lies between" in (tmp_path / "index.html").read_text()
 
 
+def test_the_same_command_gives_the_same_pixels(class_run: Path, run_command: Command, tmp_path: Path) -> None:
+    for name in ("one", "other"):
+        code, said = run_command(cfg_sweep.main, f"run={class_run}", f"out={tmp_path / name}", *SMALL)
+        assert code == 0, said
+    for file in ("cfg_sweep.mp4", "stills.png", "curves.png", "cfg_sweep.csv"):
+        assert (tmp_path / "one" / file).read_bytes() == (tmp_path / "other" / file).read_bytes()
+
+
 @pytest.mark.parametrize(
     ("override", "words"),
     [

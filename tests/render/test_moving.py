@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageChops
 
-from lab.render.moving import MovingCurves, beside
+from lab.render.moving import MovingCurves, alike, beside
 
 X = [0.0, 1, 2, 3, 4]
 
@@ -50,3 +50,10 @@ def test_pictures_stand_beside_each_other_on_white() -> None:
     sheet = beside(Image.new("RGB", (4, 6), "#ff0000"), Image.new("RGB", (3, 2), "#0000ff"))
     assert sheet.size == (7, 6)
     assert [sheet.getpixel(place) for place in ((0, 5), (5, 1), (5, 5))] == [(255, 0, 0), (0, 0, 255), (255, 255, 255)]
+
+
+def test_pictures_become_alike_by_white_at_the_right_and_bottom() -> None:
+    one, other = alike([Image.new("RGB", (4, 2), "#ff0000"), Image.new("RGB", (3, 5), "#0000ff")])
+    assert one.size == other.size == (4, 5)
+    assert one.getpixel((3, 1)) == (255, 0, 0) and one.getpixel((0, 4)) == (255, 255, 255)
+    assert other.getpixel((2, 4)) == (0, 0, 255) and other.getpixel((3, 0)) == (255, 255, 255)
