@@ -124,8 +124,9 @@ def _scrub(scrub: Scrub) -> str:
         f' data-labels="{escape(json.dumps(list(scrub.labels)))}">',
         f'<div class="frame"><video width="{width}" height="{height}" aria-label="{name}" controls muted playsinline',
         f' preload="auto" src="data:video/mp4;base64,{base64.b64encode(data).decode()}"></video></div>',
-        f'<label class="slider"><input type="range" min="0" max="{last}" value="{scrub.start}" aria-label="{name}">',
-        f"<output>{escape(scrub.labels[scrub.start])}</output></label>",
+        '<div class="slider"><button type="button" hidden>Play</button>',
+        f'<input type="range" min="0" max="{last}" value="{scrub.start}" aria-label="{name}">',
+        f"<output>{escape(scrub.labels[scrub.start])}</output></div>",
         f"<figcaption>{name}</figcaption>\n</figure>",
     ]
     return "\n".join(parts)

@@ -76,9 +76,12 @@ def test_the_slider_goes_to_its_frame(opened: Any) -> None:
 
 def test_the_slider_follows_the_video(opened: Any) -> None:
     opened.locator("input[type=range]").fill("0")
-    opened.evaluate("document.querySelector('video').play()")
+    assert opened.evaluate("document.querySelector('video').controls") is False  # they would cover the frame
+    opened.get_by_role("button", name="Play").click()
+    assert opened.get_by_role("button", name="Pause").is_visible()
     wait(opened, "document.querySelector('video').ended")
     assert int(opened.locator("input[type=range]").input_value()) >= FRAMES - 2
+    assert opened.get_by_role("button", name="Play").is_visible()
     assert opened.wrong == []
 
 

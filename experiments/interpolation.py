@@ -1,0 +1,234 @@
+"""What lies between two samples? python -m experiments.interpolation run=results/class_cond goes there on two ways.
+
+Either the condition goes straight from one subject's to the other's while the noise stays, or the noise goes from one
+seed's to another's along an arc (slerp) while the condition stays. Every point of both ways is a sample of one batch.
+"""
+
+import logging
+from collections.abc import Mapping, Sequence
+from math import isnan
+from pathlib import Path
+from typing import Any
+
+import torch
+from omegaconf import DictConfig
+from PIL import Image
+
+import lab
+from experiments.between import CONDITION, FIRST, MOVED, NOISE, SECOND, Ways, measure, pace, walk
+from experiments.common import SAMPLING, SAMPLING_TYPES, Report, check_sampling, sampling_facts, write_table
+from experiments.parts import Parts
+from experiments.subjects import Similarity, Subjects, ask, clip_of
+from experiments.sweeps import plain
+from lab import LabError
+from lab.cli import entry_point
+from lab.config import check_types
+from lab.diffusion.guidance import check_interval
+from lab.model import DiffusionModel
+from lab.render import Scrub, Section, check_video, grid, save_image, save_video
+from lab.render.moving import MovingCurves, beside
+from lab.runs import check_run
+
+logger = logging.getLogger(__name__)
+TYPES: dict[str, Any] = {
+    **SAMPLING_TYPES,
+    "classes": Sequence[str | int] | None,
+    "prompts": Sequence[str] | None,
+    **dict.fromkeys(("points", "other_seed"), int),
+}
+CELL, STILL = 192, 128  # px, of a picture in the video and in the strip
+STILLS = 9  # points of the strip, as far as there are so many
+SHORT = {FIRST: "to first", SECOND: "to second", MOVED: "step"}  # above the page's table
+LABEL = "part of the way"
+TEXT = (
+    "One way changes what is asked for and keeps the noise, the other keeps what is asked for and changes the noise. "
+    "The distance from one frame to the next tells how evenly the picture changes."
+)
+
+
+def check(cfg: DictConfig) -> None:
+    """LabError for a run that is none, and for ends, points and videos that cannot be."""
+    check_types(cfg, TYPES)
+    check_run(cfg.run)
+    check_sampling(cfg)
+    for key in ("classes", "prompts"):
+        if cfg[key] is not None and len(cfg[key]) != 2:
+            raise LabError(f"{key}=[{', '.join(map(str, cfg[key]))}]: name two, where the way begins and where it ends")
+    for key, least in (("points", 2), ("num_inference_steps", 1), ("batch_size", 1)):
+        if cfg[key] is not None and cfg[key] < least:
+            raise LabError(f"{key}={cfg[key]}: use at least {least}")
+    if cfg.seed == cfg.other_seed:
+        raise LabError(f"other_seed={cfg.other_seed}: the noise goes there from seed={cfg.seed}; use another number")
+    if cfg.guidance_interval is not None:
+        check_interval("guidance_interval", cfg.guidance_interval)
+    check_video(cfg.video)
+
+
+def ends_of(model: DiffusionModel, cfg: DictConfig) -> Subjects | None:
+    """Two classes or prompts; None for an unconditional run, whose noise alone can move."""
+    if model.conditioner.dim == 0:
+        model.condition(cfg.prompts, classes=cfg.classes)  # refuses both
+        logger.warning("this run is unconditional: the noise alone moves")
+        return None
+    subjects = ask(model, cfg.classes, cfg.prompts, count=2)
+    if len(set(subjects.names)) != 2:
+        key = "classes" if cfg.prompts is None else "prompts"
+        raise LabError(f"{key}=[{', '.join(subjects.names)}]: name two that differ, or there is no way between them")
+    return subjects
+
+
+def similarity_of(model: DiffusionModel, subjects: Subjects | None, cfg: DictConfig) -> Similarity | None:
+    """What compares pictures with both ends' phrases, where there are ends and a CLIP that knows them."""
+    if subjects is None:
+        return None
+    clip = clip_of(model, cfg.run)
+    if clip is None:
+        logger.warning("similarity is left out: no CLIP knows this run's data; +experiment=flower_clip trains one")
+        return None
+    return Similarity(clip, subjects.phrases)
+
+
+def row_labels(subjects: Subjects | None, cfg: DictConfig) -> dict[str, str]:
+    """What each way is called beside its pictures."""
+    seeds = f"seed {cfg.seed}→{cfg.other_seed}"
+    if subjects is None:
+        return {NOISE: f"noise: {seeds}"}
+    first, second = (brief(name, 40) for name in subjects.names)
+    return {CONDITION: f"condition: {first} to {second}", NOISE: f"noise: {seeds}, {first}"}
+
+
+def titles(subjects: Subjects | None) -> dict[str, str]:
+    """What each measure is called above its curves, where the legend leaves room for so many letters."""
+    names = [f"CLIP similarity to {brief(name, 22)}" for name in subjects.names] if subjects else []
+    return dict(zip((FIRST, SECOND), names, strict=False)) | {MOVED: "distance from the frame before (RMS)"}
+
+
+def brief(text: str, length: int) -> str:
+    """The text, or its beginning where it is longer."""
+    return text if len(text) <= length else f"{text[: length - 1].rstrip()}…"
+
+
+def panels(measured: Mapping[str, Mapping[str, list[float]]], subjects: Subjects | None) -> dict[str, Any]:
+    """The curves of each measure, one a way, by the measure's title."""
+    named = titles(subjects)
+    return {named[name]: curves for name, curves in measured.items()}
+
+
+def frames(ways: Ways, labels: Mapping[str, str], curves: Mapping[str, Any]) -> list[Image.Image]:
+    """For each point the pictures, a row a way and a column a noise, beside the curves."""
+    sheets = [
+        grid(
+            torch.cat([images[number] for images in ways.images.values()]),
+            row_labels=[labels[way] for way in ways.images],
+            title=f"{weight:.2f} of the way",
+            cell=CELL,
+        )
+        for number, weight in enumerate(ways.weights)
+    ]
+    size = (520, max(sheets[0].height, 150 * len(curves)))
+    moving = MovingCurves(ways.weights, curves, LABEL, size)
+    return [beside(sheet, moving.at(number)) for number, sheet in enumerate(sheets)]
+
+
+def called_out(ways: Ways) -> list[int]:
+    """Numbers of the points of the strip, both ends among them, evenly spread."""
+    return torch.linspace(0, len(ways.weights) - 1, min(STILLS, len(ways.weights))).round().int().tolist()
+
+
+def still_sheet(ways: Ways, labels: Mapping[str, str]) -> Image.Image:
+    """A row a way and noise, the called out points from left to right."""
+    chosen = called_out(ways)
+    rows = torch.cat([images[chosen].transpose(0, 1) for images in ways.images.values()])  # (rows, points, ...)
+    count = len(rows) // len(ways.images)
+    names = [labels[way] if number == 0 else "" for way in ways.images for number in range(count)]
+    columns = [f"{ways.weights[number]:.2f}" for number in chosen]
+    return grid(rows.flatten(0, 1), columns=len(chosen), row_labels=names, column_labels=columns, cell=STILL)
+
+
+def table_of(ways: Ways, measured: Mapping[str, Mapping[str, list[float]]]) -> list[dict[str, float | None]]:
+    """What is measured at the points of the strip; None where there is no point before."""
+    columns = {f"{way}: {SHORT[name]}": column for name, curves in measured.items() for way, column in curves.items()}
+    rows: list[dict[str, float | None]] = []
+    for number in called_out(ways):
+        at = {name: column[number] for name, column in columns.items()}
+        rows.append({LABEL: ways.weights[number], **{name: None if isnan(x) else x for name, x in at.items()}})
+    return rows
+
+
+def told(ways: Ways, distances: Mapping[str, list[float]]) -> str:
+    """How evenly each way changes."""
+    sentences = []
+    for way, numbers in distances.items():
+        found = pace(ways.weights, numbers)
+        if found is not None:
+            sentences.append(
+                f"While the {way} moves, the middle half of all change lies between {found.quarter:.2f} and "
+                f"{found.three_quarters:.2f} of the way, and the greatest step, at {found.fastest:.2f}, is "
+                f"{found.ratio:.1f} times the mean."
+            )
+    return " ".join(sentences) + " An even way has its middle half between 0.25 and 0.75."
+
+
+def command(cfg: DictConfig) -> str:
+    """What makes the page again, without what is as it always is."""
+    asked = [f"{key}='[{', '.join(map(str, cfg[key]))}]'" for key in ("classes", "prompts") if cfg[key]]
+    return " ".join([f"python -m experiments.interpolation run={cfg.run}", *asked])
+
+
+def run(cfg: DictConfig) -> Report:
+    """Sample both ways, and write a video, stills, curves and a table."""
+    model = lab.load(cfg.run, cfg.device)
+    model.times(cfg.num_inference_steps, cfg.sampler, cfg.spacing)  # refused before anything is computed
+    subjects = ends_of(model, cfg)
+    folder = Path(cfg.out) if cfg.out is not None else Path(cfg.run) / "interpolation"
+    facts = {
+        **sampling_facts(model, cfg),
+        "subjects": subjects.names if subjects else [],
+        **{key: cfg[key] for key in ("other_seed", "points")},
+    }
+    ends, seeds = subjects.condition if subjects else model.condition(), (cfg.seed, cfg.other_seed)
+    settings = {key: plain(cfg[key]) for key in SAMPLING}
+    ways = walk(model, ends, seeds, cfg.points, cfg.count, settings, Parts(folder, facts))
+    measured = measure(ways, similarity_of(model, subjects, cfg))
+    return Report(folder, "What lies between two samples?", written(cfg, folder, facts, ways, measured, subjects))
+
+
+def written(
+    cfg: DictConfig,
+    folder: Path,
+    facts: Mapping[str, Any],
+    ways: Ways,
+    measured: Mapping[str, Mapping[str, list[float]]],
+    subjects: Subjects | None,
+) -> list[Section]:
+    """Write everything but the page, whose sections come back."""
+    columns = {f"{way}_{name}": numbers for name, curves in measured.items() for way, numbers in curves.items()}
+    write_table(folder / "interpolation.csv", {"weight": ways.weights, **columns})
+    labels, curves = row_labels(subjects, cfg), panels(measured, subjects)
+    path = folder / f"interpolation.{cfg.video}"
+    size = save_video(frames(ways, labels, curves), path, facts, cfg.fps)
+    save_image(still_sheet(ways, labels), folder / "stills.png", facts)
+    drawn = MovingCurves(ways.weights, curves, LABEL, (760, 170 * len(curves))).plain
+    save_image(drawn, folder / "curves.png", facts)
+    slider = [f"{weight:.2f} of the way" for weight in ways.weights]
+    scrub = Scrub(path, size, "a row a way, a column a noise", slider, cfg.fps, len(ways.weights) // 2)
+    return [
+        Section("Both ways" if subjects else "From noise to noise", TEXT, scrubs=[scrub], command=command(cfg)),
+        Section("Stills", images=[(folder / "stills.png", "a row a way and noise, parts of the way as columns")]),
+        Section(
+            "Measured",
+            told(ways, measured[MOVED]),
+            [(folder / "curves.png", "means over noises")],
+            table=table_of(ways, measured),
+        ),
+    ]
+
+
+@entry_point("interpolation", check)
+def main(cfg: DictConfig) -> None:
+    """Run, and write the page."""
+    run(cfg).write()
+
+
+if __name__ == "__main__":
+    main()
