@@ -11,10 +11,22 @@ from lab.cli import entry_point
 from lab.config import build, check_types
 from lab.continuing import alone_in, refuse_changes
 from lab.errors import LabError
-from lab.recipes import check_autoencoder, check_diffusion, train_autoencoder, train_diffusion, train_flower_clip
+from lab.recipes import (
+    check_autoencoder,
+    check_diffusion,
+    train_autoencoder,
+    train_diffusion,
+    train_flower_clip,
+    train_judge,
+)
 from lab.runs import with_autoencoder
 
-TASKS = {"diffusion": train_diffusion, "autoencoder": train_autoencoder, "flower_clip": train_flower_clip}
+TASKS = {
+    "diffusion": train_diffusion,
+    "autoencoder": train_autoencoder,
+    "flower_clip": train_flower_clip,
+    "judge": train_judge,
+}
 TYPES = {
     "seed": int,
     "name": str | int,

@@ -7,7 +7,7 @@ from typing import Any
 
 import open_clip
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from lab.clip.augment import Augmentation
 from lab.clip.captions import CaptionMaker
@@ -19,6 +19,7 @@ from lab.clip.store import halved, save_clip
 from lab.data import BatchStream, ImageSet
 from lab.errors import LabError
 from lab.seeding import derive, generator
+from lab.training.statistics import refresh_statistics
 from lab.training.task import StreamTask
 
 MAX_LOGIT_SCALE = math.log(100)  # Radford et al. 2021, section 2.5
@@ -107,24 +108,11 @@ class FlowerClipTask(StreamTask):
         """A frozen copy of the model as it would be stored: in half precision, its statistics up to date."""
         network = deepcopy(self.network)
         network.load_state_dict(halved(network))
-        self._refresh_statistics(network)
+        device = self.network.logit_scale.device
+        batches = (self.inputs(step)["images"].to(device) for step in range(STATISTICS_BATCHES))
+        refresh_statistics(network.visual, batches)
         config: dict[str, Any] = open_clip.get_model_config(self.architecture)
         return Clip(network, self.tokenizer, self.architecture, config)
-
-    @torch.no_grad()
-    def _refresh_statistics(self, network: nn.Module) -> None:
-        """Measure what batch normalisation keeps on training images again, with the weights as they are now.
-
-        Running statistics belong to the weights of the last steps, not to their average (Izmailov et al.
-        2018, "Averaging weights leads to wider optima", section 3.2).
-        """
-        norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
-        for norm in norms:
-            norm.reset_running_stats()
-            norm.momentum = None  # a plain mean over the batches
-        network.train()
-        for step in range(STATISTICS_BATCHES if norms else 0):
-            network.encode_image(self.inputs(step)["images"].to(self.network.logit_scale.device))  # type: ignore[operator]
 
     def export(self, directory: Path | str) -> Path:
         """Store the model for `load_clip`, with its retrieval figures and what it was trained on.

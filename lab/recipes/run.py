@@ -7,12 +7,16 @@ from omegaconf import DictConfig, OmegaConf
 
 from lab.clip.task import FlowerClipTask
 from lab.continuing import refuse_changes, write_config
+from lab.judging import JudgeTask
 from lab.render import loss_curve
 from lab.training import AutoencoderTask, DiffusionTask, Trainer, TrainingSettings
 
 
 def run(
-    cfg: DictConfig, task: DiffusionTask | AutoencoderTask | FlowerClipTask, run_dir: Path, settings: TrainingSettings
+    cfg: DictConfig,
+    task: DiffusionTask | AutoencoderTask | FlowerClipTask | JudgeTask,
+    run_dir: Path,
+    settings: TrainingSettings,
 ) -> Trainer:
     """Train into `run_dir`, beside the configuration; ends with the curve of the loss."""
     images = task.stream.image_set

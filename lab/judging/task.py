@@ -1,0 +1,105 @@
+"""Training the judge: pictures mixed and disguised, and the classes that they were mixed from."""
+
+from copy import deepcopy
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from lab.clip.augment import Augmentation
+from lab.data import BatchStream, ImageSet
+from lab.errors import LabError
+from lab.judging.judge import Judge
+from lab.judging.network import JudgeNetwork
+from lab.seeding import derive, generator
+from lab.training.statistics import refresh_statistics
+from lab.training.task import StreamTask
+
+AT_A_TIME = 128  # held-out pictures looked at together
+STATISTICS_BATCHES = 8  # of training pictures, for the statistics of batch normalisation
+
+
+class JudgeTask(StreamTask):
+    """A classifier of an image set with classes.
+
+    augmentation   random views; mixup (Zhang et al. 2018) blends half of them with another of the batch
+    smoothing      share of the target that is spread over all classes (Szegedy et al. 2016)
+    Raises LabError for a set without classes.
+    """
+
+    name = "judge"
+    divisible = False  # a view may be blended with any other of the batch
+
+    def __init__(
+        self,
+        image_set: ImageSet,
+        held_out: ImageSet,
+        batch_size: int,
+        seed: int,
+        augmentation: Augmentation | None = None,
+        smoothing: float = 0.1,
+        class_balanced: bool = False,
+    ) -> None:
+        super().__init__()
+        if not image_set.class_names:
+            raise LabError(f"{image_set.name}: has no classes to be told apart; the judge needs some")
+        self.image_set, self.held_out, self.seed, self.smoothing = image_set, held_out, seed, smoothing
+        self.stream = BatchStream(image_set, batch_size, seed, class_balanced)
+        self.augmentation = augmentation or Augmentation(area=(0.25, 1.0), light=0.3)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(derive(seed, "judge"))
+            self.network = JudgeNetwork(len(image_set.class_names))
+
+    def inputs(self, step: int, rank: int = 0, world: int = 1) -> dict[str, Tensor]:
+        """images (b, 3, H, W), labels (b,), others (b,) the classes blended in, weight (b,) of the first."""
+        rows, indices = self.stream.share(rank, world), self.stream.indices(step)
+        draw = generator(self.seed, "views", step)
+        views = self.augmentation(self.image_set.pixels[indices], self.image_set.image_size, draw, slice(None))
+        partners = torch.randperm(len(indices), generator=draw)
+        weight = torch.rand(len(indices), generator=draw)
+        weight = torch.where(torch.rand(len(indices), generator=draw) < 0.5, 1.0, weight)
+        labels, share = self.image_set.labels[indices], weight[:, None, None, None]
+        mixed = share * views + (1 - share) * views[partners]
+        return {
+            "images": mixed[rows],
+            "labels": labels[rows],
+            "others": labels[partners][rows],
+            "weight": weight[rows],
+        }
+
+    def forward(  # type: ignore[override]
+        self, images: Tensor, labels: Tensor, others: Tensor, weight: Tensor
+    ) -> dict[str, Tensor]:
+        """{"loss": (b,), "batch_top1": (b,) whether the heavier class comes first}."""
+        logits = self.network(images).float()
+        losses = [
+            F.cross_entropy(logits, target, reduction="none", label_smoothing=self.smoothing)
+            for target in (labels, others)
+        ]
+        heavier = torch.where(weight >= 0.5, labels, others)
+        hits = (logits.argmax(dim=1) == heavier).float()
+        return {"loss": weight * losses[0] + (1 - weight) * losses[1], "batch_top1": hits}
+
+    def preview(self, folder: Path, step: int) -> dict[str, float]:
+        """How often held-out pictures are recognised; nothing is written."""
+        return recognition(self.judge(), self.held_out)
+
+    def judge(self) -> Judge:
+        """A frozen copy as it would be stored, the statistics of its normalisations up to date."""
+        network = deepcopy(self.network)
+        device = next(network.parameters()).device
+        batches = (self.inputs(step)["images"].to(device) for step in range(STATISTICS_BATCHES))
+        refresh_statistics(network, batches)
+        return Judge(network, self.image_set.class_names, self.image_set.image_size, {})
+
+
+def recognition(judge: Judge, pictures: ImageSet) -> dict[str, float]:
+    """{"top1", "top5"}: shares of pictures whose class comes first, and among the first five."""
+    first, five = [], []
+    for indices in torch.arange(len(pictures)).split(AT_A_TIME):
+        logits, labels = judge.logits(pictures.view(indices)), pictures.labels[indices]
+        ranked = logits.topk(min(5, logits.shape[1]), dim=1).indices == labels[:, None]
+        first.append(ranked[:, 0])
+        five.append(ranked.any(dim=1))
+    return {"top1": float(torch.cat(first).float().mean()), "top5": float(torch.cat(five).float().mean())}
