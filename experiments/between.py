@@ -10,11 +10,11 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from experiments.parts import Part, Parts
 from experiments.subjects import Similarity
 from lab.conditioning import Condition
 from lab.diffusion import lerp, slerp
 from lab.model import DiffusionModel
+from lab.parts import Part, Parts
 from lab.render import to_uint8
 from lab.seeding import noise
 

@@ -8,10 +8,10 @@ from PIL import Image
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from experiments.parts import Parts
 from lab.conditioning import Condition
 from lab.diffusion import SamplerState
 from lab.model import DiffusionModel
+from lab.parts import Parts
 from lab.render import grid, to_uint8
 from lab.render.moving import alike
 

@@ -17,7 +17,6 @@ from torch import Tensor
 
 import lab
 from experiments.common import Report, write_table
-from experiments.parts import Parts
 from experiments.subjects import Similarity, clip_of
 from experiments.sweeps import plain
 from experiments.switching import Pairs, pairs_of, transfer
@@ -25,6 +24,7 @@ from lab import LabError
 from lab.cli import entry_point
 from lab.config import check_types
 from lab.model import DiffusionModel
+from lab.parts import Parts
 from lab.render import Scrub, Section, check_video, grid, save_image, save_video
 from lab.render.moving import MovingCurves, alike, beside
 from lab.runs import check_run

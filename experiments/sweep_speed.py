@@ -9,7 +9,6 @@ import torch
 from omegaconf import DictConfig
 from torch import Tensor
 
-from experiments.parts import Parts
 from experiments.subjects import Subjects
 from experiments.sweeps import sweep
 from experiments.switching import join
@@ -20,6 +19,7 @@ from lab.conditioning import ClassEmbedding
 from lab.config import build
 from lab.diffusion import Guidance, NoiseSchedule, Parameterization
 from lab.model import DiffusionModel
+from lab.parts import Parts
 
 logger = logging.getLogger(__name__)
 CLASSES, SCALES, STEPS = 4, 21, 16  # pictures a value, values of guidance, evaluations of a picture

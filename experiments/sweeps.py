@@ -12,11 +12,11 @@ from PIL import Image
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from experiments.parts import Part, Parts
 from experiments.subjects import Similarity, Subjects
 from lab import LabError
 from lab.diffusion import SamplerState
 from lab.model import DiffusionModel
+from lab.parts import Part, Parts
 from lab.quality import diversity, edge_energy, saturation
 from lab.render import grid, to_uint8
 from lab.render.moving import MovingCurves, alike, beside

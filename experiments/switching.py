@@ -12,13 +12,13 @@ from omegaconf import DictConfig
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from experiments.parts import Parts
 from experiments.subjects import Subjects, ask
 from lab import LabError
 from lab.conditioning import Condition
 from lab.diffusion import Guidance
 from lab.editing import invert, pictures, renoise
 from lab.model import DiffusionModel
+from lab.parts import Parts
 from lab.render import to_uint8
 
 logger = logging.getLogger(__name__)

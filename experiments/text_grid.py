@@ -13,13 +13,13 @@ from torch import Tensor
 import lab
 from experiments.common import SAMPLING, SAMPLING_TYPES, Report, check_sampling, sampling_facts, write_table
 from experiments.developing import develop, film, to_images
-from experiments.parts import Parts
 from experiments.subjects import Similarity, ask
 from lab import LabError
 from lab.cli import entry_point
 from lab.clip.colours import COLOURS, dominant_colours
 from lab.conditioning import ClipConditioner
 from lab.config import check_types
+from lab.parts import Parts
 from lab.render import Scrub, Section, check_video, grid, save_image, save_video
 from lab.runs import check_run
 

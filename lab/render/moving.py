@@ -105,8 +105,8 @@ def beside(*pictures: Image.Image, paper: str = "#ffffff") -> Image.Image:
 
 def alike(pictures: Sequence[Image.Image], paper: str = "#ffffff") -> list[Image.Image]:
     """Pictures with white at their right and bottom, where one is smaller than the largest: frames of a video."""
-    size = tuple(max(picture.size[axis] for picture in pictures) for axis in (0, 1))
-    sheets = [Image.new("RGB", size, paper) for _ in pictures]
+    width, height = (max(picture.size[axis] for picture in pictures) for axis in (0, 1))
+    sheets = [Image.new("RGB", (width, height), paper) for _ in pictures]
     for sheet, picture in zip(sheets, pictures, strict=True):
         sheet.paste(picture, (0, 0))
     return sheets

@@ -11,10 +11,10 @@ from omegaconf import OmegaConf
 
 from experiments import class_grid, text_grid
 from experiments.developing import develop, to_images
-from experiments.parts import Parts
 from experiments.text_grid import PROMPTS, agreement, colour_in, prompts_of
 from lab import LabError
 from lab.model import DiffusionModel
+from lab.parts import Parts
 
 Command = Callable[..., tuple[int, str]]
 

@@ -14,7 +14,6 @@ from torch import Tensor
 
 from experiments import interpolation
 from experiments.between import CONDITION, NOISE, Ways, measure, mixed, moved, pace, start_noise, walk
-from experiments.parts import Parts
 from experiments.subjects import ask
 from lab.autoencoders import Identity
 from lab.conditioning import Condition
@@ -23,6 +22,7 @@ from lab.config import compose
 from lab.diffusion import slerp
 from lab.errors import LabError
 from lab.model import DiffusionModel
+from lab.parts import Parts
 from lab.render import read_provenance
 
 Command = Callable[..., tuple[int, str]]

@@ -9,11 +9,11 @@ import torch
 from omegaconf import OmegaConf
 from torch import Tensor
 
-from experiments.parts import Parts
 from experiments.subjects import Subjects, ask
 from experiments.sweeps import Swept, called_out, frames, measure, sweep, values_of
 from lab import LabError
 from lab.model import DiffusionModel
+from lab.parts import Parts
 
 SETTINGS = {"num_inference_steps": 4, "sampler": "ddim", "guidance_interval": (0, 1), "batch_size": 7}
 

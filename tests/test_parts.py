@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from experiments.parts import Part, Parts
 from lab import LabError
+from lab.parts import Part, Parts
 
 
 def made(value: float) -> Callable[[], Part]:

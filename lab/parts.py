@@ -1,4 +1,4 @@
-"""What a long experiment has computed, kept piece by piece: started again, it goes on from what it has."""
+"""What a long computation has made, kept piece by piece: started again, it goes on from what it has."""
 
 import hashlib
 import json

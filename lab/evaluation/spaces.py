@@ -1,0 +1,75 @@
+"""Spaces in which pictures are compared: the judge's own, and those of others for people online."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from urllib.error import URLError
+
+import torch
+from torch import Tensor
+
+from lab.clip import Clip
+from lab.errors import LabError
+from lab.judging import Judge
+
+AT_A_TIME = 128  # pictures encoded together
+
+
+@dataclass(frozen=True)
+class FeatureSpace:
+    """Pictures as numbers.
+
+    name     what a figure in this space is called by; figures of two names are not to be compared
+    encode   images (B, 3, H, W) in [-1, 1] -> features (B, D)
+    """
+
+    name: str
+    encode: Callable[[Tensor], Tensor]
+
+    @torch.no_grad()
+    def __call__(self, images: Tensor) -> Tensor:
+        """All images (N, 3, H, W) -> (N, D) float32 on the CPU, some at a time."""
+        return torch.cat([self.encode(part).float().cpu() for part in images.split(AT_A_TIME)])
+
+
+def judge_space(judge: Judge) -> FeatureSpace:
+    """The judge's last features, 512 numbers."""
+    return FeatureSpace(f"judge {judge.fingerprint}", judge.features)
+
+
+def clip_space(clip: Clip) -> FeatureSpace:
+    """A CLIP's image vectors, of unit norm."""
+    return FeatureSpace(f"{clip.name} {clip.fingerprint}", clip.encode_images)
+
+
+def inception_space(device: torch.device | str = "cpu") -> FeatureSpace:
+    """The 2048 numbers of FID as it is published; the weights are downloaded. LabError offline, or without them."""
+    try:
+        from torchmetrics.image.fid import NoTrainInceptionV3
+
+        network = NoTrainInceptionV3(name="inception-v3-compat", features_list=["2048"]).to(device)
+    except (ModuleNotFoundError, URLError, OSError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        advice = "pip install torch-fidelity and be online, or use space=judge"
+        raise LabError(f"space=inception: its weights are out of reach ({reason}); {advice}") from error
+    return FeatureSpace("inception-v3-compat", lambda images: network(((images + 1) * 127.5).round().byte().to(device)))
+
+
+def timm_space(name: str, device: torch.device | str = "cpu") -> FeatureSpace:
+    """The pooled features of a timm model with its published weights; LabError offline, or for an unknown name."""
+    import timm  # comes with open_clip_torch
+
+    try:
+        network = timm.create_model(name, pretrained=True, num_classes=0).to(device).eval()
+    except Exception as error:  # what timm, the hub and the network make of it
+        reason = " ".join(str(error).split())[:200]
+        raise LabError(f"space=timm/{name}: cannot be had ({reason}); use space=judge") from error
+    config = timm.data.resolve_data_config({}, model=network)
+    mean, std = (torch.tensor(config[key], device=device)[:, None, None] for key in ("mean", "std"))
+    side = config["input_size"][-1]
+
+    def encode(images: Tensor) -> Tensor:
+        large = torch.nn.functional.interpolate(images.to(device), size=(side, side), mode="bicubic", antialias=True)
+        out: Tensor = network(((large.clamp(-1, 1) + 1) / 2 - mean) / std)
+        return out
+
+    return FeatureSpace(f"timm/{name}", encode)

@@ -1,0 +1,33 @@
+"""Copies that were planted are found, and others are not."""
+
+import pytest
+import torch
+
+from lab.evaluation import audit, nearest
+
+
+def rows(count: int, seed: int, dim: int = 48) -> torch.Tensor:
+    return torch.randn(count, dim, generator=torch.Generator().manual_seed(seed))
+
+
+def test_planted_copies_are_all_found() -> None:
+    train, held_out, generated = rows(300, 0), rows(200, 1), rows(60, 2)
+    generated[:20] = train[100:120] + 0.05 * rows(20, 3)
+    generated[20:25] = train[7:12].flip(1)  # mirrored
+    found = audit(generated, torch.stack([train, train.flip(1)]), held_out)
+    assert bool(found.copies[:25].all()) and found.neighbours[:25].tolist() == [*range(100, 120), *range(7, 12)]
+    assert int(found.copies[25:].sum()) <= 2
+    assert found.rate == pytest.approx(float(found.copies.sum()) / 60)
+    assert set(found.suspicious(25).tolist()) == set(range(25))
+    assert found.suspicious(5).tolist() == found.distances.argsort()[:5].tolist()
+
+
+def test_held_out_pictures_are_copies_as_often_as_the_threshold_says() -> None:
+    train, held_out = rows(300, 0), rows(400, 1)
+    found = audit(held_out, train[None], held_out)
+    assert found.rate == pytest.approx(0.01, abs=0.003)
+
+
+def test_distances_are_root_mean_squares() -> None:
+    distances, neighbours = nearest(torch.zeros(1, 4), torch.tensor([[[3.0] * 4, [0.5] * 4]]))
+    assert distances.tolist() == [0.5] and neighbours.tolist() == [1]
