@@ -12,7 +12,7 @@ from torch import Tensor
 import lab
 from experiments.common import SAMPLING, SAMPLING_TYPES, Report, check_sampling, sampling_facts, write_table
 from experiments.developing import develop, film, to_images
-from experiments.subjects import AT_A_TIME, Subjects, ask, clip_of
+from experiments.subjects import AT_A_TIME, Subjects, ask
 from lab import LabError
 from lab.cli import entry_point
 from lab.clip import Clip
@@ -21,7 +21,7 @@ from lab.clip.retrieval import phrase_vectors
 from lab.config import check_types
 from lab.parts import Parts
 from lab.render import Scrub, Section, check_video, grid, save_image, save_video
-from lab.runs import check_run
+from lab.runs import check_run, clip_of
 
 logger = logging.getLogger(__name__)
 CELL = 128  # px of a sample on the sheet

@@ -8,15 +8,13 @@ from omegaconf import DictConfig
 from torch import Tensor
 
 import lab
-from experiments.subjects import clip_of
 from lab import LabError
 from lab.clip import Clip, load_clip
 from lab.clip.load import CONFIG
 from lab.conditioning.clip import ClipVector
-from lab.config import build
 from lab.data import ImageSet
 from lab.device import local_device
-from lab.runs import OWN_CLIP, read_config
+from lab.runs import OWN_CLIP, clip_of, pictures_of, read_config
 from lab.seeding import generator
 
 
@@ -70,11 +68,7 @@ def pictures_for(cfg: DictConfig) -> tuple[ImageSet, Tensor, str]:
 
     Raises LabError for a set without classes, and where it has fewer pictures than are asked for.
     """
-    data = read_config(cfg.run).data
-    for key, value in cfg.data.items():
-        if value is not None:
-            data[key] = value
-    images: ImageSet = build(data).load(cfg.split)
+    images = pictures_of(cfg.run, cfg.split, cfg.data)
     if not images.class_names:
         raise LabError(f"run={cfg.run}: its data {images.name} have no classes, whose names a map shows")
     if cfg.count is not None and cfg.count > len(images):
@@ -86,4 +80,4 @@ def pictures_for(cfg: DictConfig) -> tuple[ImageSet, Tensor, str]:
     points = shown + len(images.labels[chosen].unique())
     if cfg.perplexity >= points:
         raise LabError(f"perplexity={cfg.perplexity:g}: use less than the {points} points of the map")
-    return images, chosen, data.cache_dir
+    return images, chosen, cfg.data.cache_dir or read_config(cfg.run).data.cache_dir

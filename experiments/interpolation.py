@@ -17,7 +17,7 @@ from PIL import Image
 import lab
 from experiments.between import CONDITION, FIRST, MOVED, NOISE, SECOND, Ways, measure, pace, walk
 from experiments.common import SAMPLING, SAMPLING_TYPES, Report, check_sampling, sampling_facts, write_table
-from experiments.subjects import Similarity, Subjects, ask, clip_of
+from experiments.subjects import Similarity, Subjects, ask
 from experiments.sweeps import plain
 from lab import LabError
 from lab.cli import entry_point
@@ -27,7 +27,7 @@ from lab.model import DiffusionModel
 from lab.parts import Parts
 from lab.render import Scrub, Section, check_video, grid, save_image, save_video
 from lab.render.moving import MovingCurves, beside
-from lab.runs import check_run
+from lab.runs import check_run, clip_of
 
 logger = logging.getLogger(__name__)
 TYPES: dict[str, Any] = {

@@ -17,7 +17,7 @@ from torch import Tensor
 
 import lab
 from experiments.common import Report, write_table
-from experiments.subjects import Similarity, clip_of
+from experiments.subjects import Similarity
 from experiments.sweeps import plain
 from experiments.switching import Pairs, pairs_of, transfer
 from lab import LabError
@@ -27,7 +27,7 @@ from lab.model import DiffusionModel
 from lab.parts import Parts
 from lab.render import Scrub, Section, check_video, grid, save_image, save_video
 from lab.render.moving import MovingCurves, alike, beside
-from lab.runs import check_run
+from lab.runs import check_run, clip_of
 
 logger = logging.getLogger(__name__)
 WAYS = {

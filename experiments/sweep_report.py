@@ -11,7 +11,7 @@ from PIL import Image
 
 import lab
 from experiments.common import Report, write_table
-from experiments.subjects import Similarity, Subjects, ask, clip_of
+from experiments.subjects import Similarity, Subjects, ask
 from experiments.sweeps import MEASURES, Swept, called_out, frames, measure, plain, sweep, values_of
 from lab import LabError
 from lab.config import check_types
@@ -19,7 +19,7 @@ from lab.model import DiffusionModel
 from lab.parts import Parts
 from lab.render import Scrub, Section, check_video, grid, save_image, save_video
 from lab.render.moving import MovingCurves
-from lab.runs import check_run
+from lab.runs import check_run, clip_of
 
 logger = logging.getLogger(__name__)
 TYPES: dict[str, Any] = {

@@ -20,12 +20,12 @@ from experiments.common import to_csv
 from lab import LabError
 from lab.autoencoders import Autoencoder, AutoencoderVQ
 from lab.cli import entry_point
-from lab.config import build, check_types
+from lab.config import check_types
 from lab.data import ImageSet
 from lab.quality import psnr, ssim
 from lab.render import Section, grid, page, save_image
 from lab.render.provenance import write_whole
-from lab.runs import check_run, load_autoencoder, read_config
+from lab.runs import check_run, load_autoencoder, pictures_of
 
 logger = logging.getLogger(__name__)
 AT_A_TIME = 64  # images encoded together
@@ -62,16 +62,6 @@ def check(cfg: DictConfig) -> None:
         check_run(run)
     if cfg.count < 1:
         raise LabError(f"count={cfg.count}: use at least 1")
-
-
-def held_out_of(run: str, cfg: DictConfig) -> ImageSet:
-    """The pictures that a run has not seen."""
-    data = read_config(run).data
-    for key, value in cfg.data.items():
-        if value is not None:
-            data[key] = value
-    images: ImageSet = build(data).load("held_out")
-    return images
 
 
 @torch.no_grad()
@@ -125,7 +115,7 @@ def main(cfg: DictConfig) -> None:
     """Measure, and write a table, a sheet a run and a page."""
     folder, rows, sections = Path(cfg.out), [], []
     for number, run in enumerate(cfg.runs):
-        autoencoder, images = load_autoencoder(run, cfg.device), held_out_of(run, cfg)
+        autoencoder, images = load_autoencoder(run, cfg.device), pictures_of(run, "held_out", cfg.data)
         rows.append(measure(run, autoencoder, images))
         logger.info("%s", asdict(rows[-1]))
         some = torch.linspace(0, len(images) - 1, min(cfg.count, len(images))).long()

@@ -38,7 +38,7 @@ def edge_energy(images: Tensor) -> Tensor:
 
 
 def diversity(images: Tensor) -> Tensor:
-    """Mean distance (G,) between the pictures of a group (G, N, 3, H, W), root mean square of pixels; NaN for one."""
+    """Mean distance (G,) between the pictures of a group (G, N, ...), RMS of their numbers; NaN for one."""
     groups, count = images.shape[:2]
     flat = images.flatten(2)
     distances = torch.cdist(flat, flat) / math.sqrt(flat.shape[2])  # (G, N, N), 0 on the diagonal

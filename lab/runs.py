@@ -3,7 +3,9 @@
 import contextlib
 import json
 import logging
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from omegaconf import DictConfig, OmegaConf
@@ -11,8 +13,11 @@ from torch import Tensor
 
 from lab import checkpoint
 from lab.autoencoders import Autoencoder, Identity
+from lab.clip import Clip, load_clip
 from lab.conditioning import ClipConditioner
 from lab.config import build, check_keys
+from lab.data import ImageSet
+from lab.data.base import Split
 from lab.errors import LabError
 from lab.model import DiffusionModel
 
@@ -79,6 +84,19 @@ def read_yaml(path: Path) -> DictConfig:
     if not isinstance(cfg, DictConfig):
         raise LabError(f"{path}: damaged, it is a list; restore the file, or train anew")
     return cfg
+
+
+def pictures_of(run: str | Path, split: Split, changes: Mapping[str, Any] | None = None) -> ImageSet:
+    """The set that a run was trained on, or what it has not seen; changes: of `data`, e.g. root, None for none.
+
+    Raises LabError where the data are missing.
+    """
+    data = read_config(run).data
+    for key, value in (changes or {}).items():
+        if value is not None:
+            data[key] = value
+    images: ImageSet = build(data).load(split)
+    return images
 
 
 def load(run: str | Path, device: str | None = None, weights: str = "weights") -> DiffusionModel:
@@ -182,6 +200,16 @@ def _on_device(model: DiffusionModel, device: str | None) -> DiffusionModel:
 def _own_clip(run: Path, clip_model: str) -> Path:
     """The flower_clip that a run was trained with: its own, or where it has none the reference one."""
     return run / OWN_CLIP if (run / OWN_CLIP).is_dir() else REFERENCE / clip_model
+
+
+def clip_of(model: DiffusionModel, run: str | Path) -> Clip | None:
+    """The CLIP that a run is conditioned by, else the reference one where it knows the same data; None if neither."""
+    if isinstance(model.conditioner, ClipConditioner):
+        return model.conditioner.clip.to(model.device)
+    name = str(read_config(run).get("image_set") or "").split(" ")[0]
+    if name and clip_trained_on(REFERENCE / "flower_clip") == name:
+        return load_clip("flower_clip", str(REFERENCE / "flower_clip")).to(model.device)
+    return None
 
 
 def clip_trained_on(folder: Path) -> str | None:

@@ -161,6 +161,12 @@ def latent_run(tmp_path_factory: pytest.TempPathFactory, tiny_settings: tuple[st
     return _trained(tmp_path_factory.mktemp("runs") / "latent", tiny_settings, *settings)
 
 
+@pytest.fixture(scope="session")
+def judge_run(tmp_path_factory: pytest.TempPathFactory, tiny_settings: tuple[str, ...]) -> Path:
+    """A judge of six steps. To be read, not written to."""
+    return _trained(tmp_path_factory.mktemp("runs") / "judge", tiny_settings, "+experiment=judge")
+
+
 @pytest.fixture
 def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """An empty folder to train in, without reference models."""

@@ -1,5 +1,7 @@
 """Distances between two sets of pictures, by their features (N, D): where torchmetrics has them, its own."""
 
+import warnings
+
 import torch
 from torch import Tensor, nn
 
@@ -42,7 +44,9 @@ def kid(real: Tensor, fake: Tensor, seed: int = 0, subsets: int = 100, subset_si
 
     check_count(real, fake, 2)
     size = min(subset_size, len(real), len(fake))
-    metric = KernelInceptionDistance(feature=_Given(real.shape[1]), subsets=subsets, subset_size=size)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # that it keeps all features, which are there anyway
+        metric = KernelInceptionDistance(feature=_Given(real.shape[1]), subsets=subsets, subset_size=size)
     metric.update(real.double(), real=True)
     metric.update(fake.double(), real=False)
     with torch.random.fork_rng(devices=[]):

@@ -57,13 +57,14 @@ def inception_space(device: torch.device | str = "cpu") -> FeatureSpace:
 def timm_space(name: str, device: torch.device | str = "cpu") -> FeatureSpace:
     """The pooled features of a timm model with its published weights; LabError offline, or for an unknown name."""
     import timm  # comes with open_clip_torch
+    from timm.data.config import resolve_data_config
 
     try:
         network = timm.create_model(name, pretrained=True, num_classes=0).to(device).eval()
     except Exception as error:  # what timm, the hub and the network make of it
         reason = " ".join(str(error).split())[:200]
         raise LabError(f"space=timm/{name}: cannot be had ({reason}); use space=judge") from error
-    config = timm.data.resolve_data_config({}, model=network)
+    config = resolve_data_config({}, model=network)
     mean, std = (torch.tensor(config[key], device=device)[:, None, None] for key in ("mean", "std"))
     side = config["input_size"][-1]
 

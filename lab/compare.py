@@ -1,0 +1,73 @@
+"""Which is better? python -m lab.compare runs='[results/a, results/b]': a table of what lab.evaluate found."""
+
+import csv
+import io
+import json
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig
+
+from lab.cli import entry_point
+from lab.config import check_types
+from lab.errors import LabError
+from lab.evaluate import RESULT
+from lab.render import Section, page
+from lab.render.provenance import write_whole
+
+logger = logging.getLogger(__name__)
+SAME = ("n", "space", "reference")  # without which figures are not comparable
+
+
+def check(cfg: DictConfig) -> None:
+    """LabError for runs that nobody has evaluated."""
+    check_types(cfg, {"runs": Sequence[str] | None, "out": str})
+    if not cfg.runs:
+        raise LabError("runs=[...]: name folders of runs that python -m lab.evaluate has looked at")
+    for run in cfg.runs:
+        results_of(run)
+
+
+def results_of(run: str) -> list[dict[str, Any]]:
+    """All evaluations of a run, by guidance scale; LabError for none, or for a damaged one."""
+    paths = sorted(Path(run).glob(f"evaluation/*/{RESULT}"))
+    if not paths:
+        raise LabError(f"runs={run}: no evaluation there; python -m lab.evaluate run={run} makes one")
+    found = []
+    for path in paths:
+        try:
+            found.append({"run": run, **json.loads(path.read_text()), "run_name": run})
+        except (OSError, ValueError) as error:
+            raise LabError(f"{path}: damaged ({error}); evaluate again") from error
+    return sorted(found, key=lambda one: float(one["guidance_scale"]))
+
+
+def rows_of(runs: Sequence[str]) -> list[dict[str, Any]]:
+    """A row an evaluation, and a last one for real pictures; LabError where they are not comparable."""
+    found = [one for run in runs for one in results_of(run)]
+    for key in SAME:
+        values = {str(one[key]) for one in found}
+        if len(values) > 1:
+            raise LabError(f"runs: evaluated with {key} {' and '.join(sorted(values))}, which cannot be compared")
+    rows = [{"run": one["run_name"], "guidance": one["guidance_scale"], **one["generated"]} for one in found]
+    return [*rows, {"run": f"real pictures, n = {found[0]['n']}", "guidance": None, **found[0]["real"]}]
+
+
+@entry_point("compare", check)
+def main(cfg: DictConfig) -> None:
+    """Write a table as CSV and a page."""
+    rows, folder = rows_of(cfg.runs), Path(cfg.out)
+    lines = io.StringIO()
+    writer = csv.DictWriter(lines, list(rows[0]))
+    writer.writeheader()
+    writer.writerows(rows)
+    write_whole(folder / "compare.csv", lambda staged: staged.write_text(lines.getvalue()))
+    command = f"python -m lab.compare runs='[{', '.join(cfg.runs)}]'"
+    page(folder / "index.html", "Which is better?", [Section("All measures", table=rows, command=command)])
+    logger.info("%s\nopen %s", lines.getvalue(), folder / "index.html")
+
+
+if __name__ == "__main__":
+    main()

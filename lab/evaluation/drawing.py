@@ -1,0 +1,67 @@
+"""The samples that an evaluation looks at: as many of each class, kept as they are made."""
+
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+from tqdm.auto import tqdm
+
+from lab.conditioning import Condition
+from lab.errors import LabError
+from lab.model import DiffusionModel
+from lab.parts import Parts
+from lab.render import to_uint8
+
+
+def draw(model: DiffusionModel, count: int, settings: Mapping[str, Any], parts: Parts) -> tuple[Tensor, Tensor]:
+    """Pixels (N, H, W, 3) uint8 and classes (N,) of `count` samples, the classes in turn; -1 where there are none.
+
+    settings   of `DiffusionModel.sample`; sample i has number i, whatever the batch
+    parts      where what is finished is kept, a batch a piece, so that several processes may share the work
+    """
+    condition, labels = classes_in_turn(model, count)
+    batch_size = settings.get("batch_size") or model.sampling.batch_size
+
+    def pieces(chunk: Tensor) -> dict[str, Tensor]:
+        samples = model.sample(
+            condition=condition[labels[chunk].clamp(min=0).to(condition.vector.device)],
+            numbers=chunk.tolist(),
+            output="tensor",
+            progress=False,
+            **settings,
+        )
+        assert isinstance(samples, Tensor)
+        return {"pixels": torch.from_numpy(to_uint8(samples))}
+
+    chunks = torch.arange(count).split(batch_size)
+    found = [
+        parts.get(f"samples_{int(chunk[0]):06d}", lambda chunk=chunk: pieces(chunk))["pixels"]  # type: ignore[misc]
+        for chunk in tqdm(chunks, desc="sampling", leave=False, disable=None)
+    ]
+    return torch.cat(found), labels
+
+
+def classes_in_turn(model: DiffusionModel, count: int) -> tuple[Condition, Tensor]:
+    """A condition a class (C rows), and the class of each of `count` samples (N,)."""
+    names = getattr(model.conditioner, "class_names", ())
+    if names:
+        return model.condition(classes=list(range(len(names)))), torch.arange(count) % len(names)
+    if model.conditioner.dim:
+        raise LabError("this run has conditions, but its data had no classes: there is nothing to ask it for evenly")
+    return model.condition(), torch.full((count,), -1)
+
+
+def estimate(model: DiffusionModel, count: int, settings: Mapping[str, Any]) -> float:
+    """Seconds that sampling will take, from one evaluation of a whole batch."""
+    batch_size = min(count, settings.get("batch_size") or model.sampling.batch_size)
+    condition, labels = classes_in_turn(model, batch_size)
+    rows = condition[labels.clamp(min=0).to(condition.vector.device)]
+    asked = {key: settings[key] for key in ("num_inference_steps", "sampler", "spacing") if key in settings}
+    states = model.states(rows, **asked)
+    next(states)  # the first call is slower than the others
+    began = time.perf_counter()
+    next(states, None)
+    steps = len(model.times(*(asked.get(key) for key in ("num_inference_steps", "sampler", "spacing"))))
+    return (time.perf_counter() - began) * steps * count / batch_size

@@ -1,0 +1,134 @@
+"""All measures of some generated pictures together, and what as many real ones get."""
+
+import math
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lab.data import ImageSet
+from lab.errors import LabError
+from lab.evaluation.memorisation import Audit, audit
+from lab.evaluation.metrics import density_coverage, fid, kid, precision_recall
+from lab.evaluation.spaces import FeatureSpace
+from lab.judging import Judge
+from lab.quality import diversity, saturation
+from lab.seeding import generator
+
+
+@dataclass(frozen=True)
+class Measures:
+    """Of n pictures in one space, against the same reference of real ones; NaN where a measure has no meaning."""
+
+    fid: float
+    kid: float
+    kid_error: float
+    precision: float
+    recall: float
+    density: float
+    coverage: float
+    top1: float  # share that the judge takes for the class that was asked for
+    top5: float
+    diversity: float  # mean distance within a class, root mean square of the space's numbers
+    saturation: float  # HSV, mean over pixels
+    copies: float  # share nearer to a training picture than nearly all held-out ones are; see `Audit`
+
+
+@dataclass(frozen=True)
+class Worth:
+    """What generated pictures got, beside as many real ones from the training set and all held-out ones."""
+
+    generated: Measures
+    real: Measures  # the floor at the same n: other training pictures against the same reference
+    judge: dict[str, float]  # how often the judge is right about held-out pictures
+    n: int
+    reference: int  # real pictures of the reference
+    space: str
+    seed: int
+
+    def facts(self) -> dict[str, Any]:
+        """As JSON takes it."""
+        return asdict(self)
+
+
+def to_images(pixels: Tensor) -> Tensor:
+    """(B, H, W, 3) uint8 -> (B, 3, H, W) in [-1, 1]."""
+    return pixels.permute(0, 3, 1, 2).float() / 127.5 - 1
+
+
+def worth(
+    pixels: Tensor,
+    labels: Tensor,
+    train: ImageSet,
+    held_out: ImageSet,
+    judge: Judge,
+    space: FeatureSpace,
+    seed: int = 0,
+) -> tuple[Worth, Audit]:
+    """Of samples (N, H, W, 3) uint8 with the classes they were asked for (N,); -1 for none.
+
+    The training set is divided at random: N of its pictures take the part of samples, which gives the floor, and the
+    rest is the reference of both. Raises LabError where that would leave fewer than N for the reference.
+    """
+    n = len(pixels)
+    check_reference(n, len(train))
+    order = torch.randperm(len(train), generator=generator(seed, "floor"))
+    floor, rest = order[:n], order[n:]
+    images, real = to_images(pixels), train.view(floor)
+    reference, views = space(train.view(rest)), _views(train, space)
+    of_held_out = space(held_out.view(torch.arange(len(held_out))))
+    generated, check = space(images), space(real)
+    found = audit(generated, views, of_held_out)
+    # A training picture is its own nearest: the floor of copies is that of held-out pictures.
+    floor_of_copies = float((found.held_out < found.threshold).float().mean())
+    ours = _measures(images, generated, labels, reference, judge, found.rate, seed)
+    theirs = _measures(real, check, train.labels[floor], reference, judge, floor_of_copies, seed)
+    return Worth(ours, theirs, judge.held_out, n, len(rest), space.name, seed), found
+
+
+def check_reference(n: int, train: int) -> None:
+    """LabError unless the training set has pictures enough for a floor of n and a reference of as many."""
+    if train < 2 * n:
+        raise LabError(f"n={n}: the floor takes {n} of {train} training pictures, and the rest must not be fewer")
+
+
+def _views(train: ImageSet, space: FeatureSpace) -> Tensor:
+    """(2, T, D): each training picture and its mirror image."""
+    images = train.view(torch.arange(len(train)))
+    return torch.stack([space(images), space(images.flip(-1))])
+
+
+def _measures(
+    images: Tensor, features: Tensor, labels: Tensor, reference: Tensor, judge: Judge, copies: float, seed: int
+) -> Measures:
+    mean, error = kid(reference, features, seed)
+    first, five = recognised(judge, images, labels)
+    return Measures(
+        fid(reference, features),
+        mean,
+        error,
+        *precision_recall(reference, features),
+        *density_coverage(reference, features),
+        first,
+        five,
+        within_classes(features, labels),
+        float(saturation(images).mean()),
+        copies,
+    )
+
+
+def recognised(judge: Judge, images: Tensor, labels: Tensor) -> tuple[float, float]:
+    """Shares whose class the judge puts first, and among the first five; NaN without classes."""
+    if bool((labels < 0).all()):
+        return math.nan, math.nan
+    logits = torch.cat([judge.logits(part) for part in images.split(128)])
+    ranked = logits.topk(min(5, logits.shape[1]), dim=1).indices == labels[:, None]
+    return float(ranked[:, 0].float().mean()), float(ranked.any(dim=1).float().mean())
+
+
+def within_classes(features: Tensor, labels: Tensor) -> float:
+    """Mean distance of two pictures of a class, over the classes that have two; NaN where none has."""
+    groups = [features[labels == label] for label in labels.unique()]
+    spread = [float(diversity(group[None])) for group in groups if len(group) > 1]
+    return sum(spread) / len(spread) if spread else math.nan

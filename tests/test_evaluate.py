@@ -1,0 +1,78 @@
+"""lab.evaluate and lab.compare as commands, on runs that were trained for a moment."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from lab import compare, evaluate
+
+Command = Callable[..., tuple[int, str]]
+SMALL = ("n=24", "num_inference_steps=2", "suspicious=4", "batch_size=10")
+
+
+@pytest.fixture
+def asked(judge_run: Path, tmp_path: Path) -> tuple[str, ...]:
+    return (f"judge={judge_run}", f"out={tmp_path / 'evaluation' / '2'}", "guidance_scale=2", *SMALL)
+
+
+def test_it_writes_numbers_beside_those_of_real_pictures(
+    class_run: Path, run_command: Command, tmp_path: Path, asked: tuple[str, ...]
+) -> None:
+    code, said = run_command(evaluate.main, f"run={class_run}", *asked)
+    assert code == 0, said
+    folder = tmp_path / "evaluation" / "2"
+    found = json.loads((folder / "evaluation.json").read_text())
+    assert (found["n"], found["reference"], found["seed"]) == (24, 40, 0)
+    assert found["generated"].keys() == found["real"].keys() >= {"fid", "kid", "kid_error", "top1", "copies"}
+    assert found["guidance_scale"] == 2 and found["judge"]["images"] == 40 and found["space"].startswith("judge ")
+    assert "The judge is right about" in said and "24 samples: about" in said
+    assert {"copies.png", "index.html", "parts"} <= {path.name for path in folder.iterdir()}
+    assert len(list((folder / "parts").rglob("samples_*.safetensors"))) == 3
+
+
+def test_compare_puts_runs_beside_real_pictures(
+    class_run: Path, run_command: Command, tmp_path: Path, asked: tuple[str, ...]
+) -> None:
+    assert run_command(evaluate.main, f"run={class_run}", *asked)[0] == 0
+    code, said = run_command(compare.main, f"runs=[{tmp_path}]", f"out={tmp_path / 'table'}")
+    assert code == 0, said
+    header, one, real = (tmp_path / "table" / "compare.csv").read_text().splitlines()
+    assert header.startswith("run,guidance,fid,kid,kid_error")
+    assert one.startswith(f"{tmp_path},2") and real.startswith('"real pictures, n = 24"')
+
+
+def test_what_was_measured_otherwise_is_not_compared(tmp_path: Path) -> None:
+    for name, n in (("a", 10), ("b", 20)):
+        folder = tmp_path / name / "evaluation" / "1"
+        folder.mkdir(parents=True)
+        told = {"n": n, "space": "s", "reference": 5, "guidance_scale": 1, "generated": {}, "real": {}}
+        (folder / "evaluation.json").write_text(json.dumps(told))
+    with pytest.raises(compare.LabError, match="evaluated with n 10 and 20, which cannot be compared"):
+        compare.rows_of([str(tmp_path / "a"), str(tmp_path / "b")])
+
+
+@pytest.mark.parametrize(
+    ("override", "words"),
+    [
+        ("n=5", "n=5: use at least 10"),
+        ("n=60", "n=60: the floor takes 60 of 64"),
+        ("space=beauty", "space=beauty: use judge, clip, inception or timm/NAME"),
+        ("judge=nowhere", "judge=nowhere: no judge.json"),
+        ("sampler=dd", "sampler=dd: use one of"),
+        ("run=null", "run=...: name a folder"),
+    ],
+)
+def test_mistakes_are_one_line(
+    class_run: Path, run_command: Command, asked: tuple[str, ...], override: str, words: str
+) -> None:
+    code, said = run_command(evaluate.main, f"run={class_run}", *asked, override)
+    assert code == 2 and words in said, said
+    assert not Path(asked[1].removeprefix("out=")).exists()
+
+
+def test_runs_that_nobody_evaluated_are_named(run_command: Command, tmp_path: Path) -> None:
+    code, said = run_command(compare.main, f"runs=[{tmp_path}]")
+    assert code == 2 and "no evaluation there; python -m lab.evaluate" in said
+    assert run_command(compare.main)[0] == 2
