@@ -5,6 +5,7 @@ first alone). Early evaluations decide composition, late ones colour and texture
 or with a picture: its DDIM inversion, or the picture with noise, at the level of evaluation k (strength 1 - k / steps).
 """
 
+import hashlib
 import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -23,6 +24,7 @@ from experiments.switching import Pairs, pairs_of, transfer
 from lab import LabError
 from lab.cli import entry_point
 from lab.config import check_types
+from lab.editing import pictures
 from lab.model import DiffusionModel
 from lab.parts import Parts
 from lab.render import Scrub, Section, check_video, grid, save_image, save_video
@@ -155,8 +157,11 @@ def run(cfg: DictConfig) -> Report:
     pairs, (steps, called) = pairs_of(model, cfg), switch_steps(cfg)
     folder = Path(cfg.out) if cfg.out is not None else Path(cfg.run) / "style_transfer"
     asked = {key: plain(cfg[key]) for key in SETTINGS}
+    given = pictures(model, list(cfg.images)) if cfg.images is not None else None
     facts = {**model.provenance, **vars(model.sampling), **asked, "pairs": pairs.names, "steps": steps}
-    made = transfer(model, cfg, pairs, steps, Parts(folder, facts))
+    if given is not None:  # a file may have changed, and its name not
+        facts["images_sha256"] = hashlib.sha256(given.numpy().tobytes()).hexdigest()
+    made = transfer(model, cfg, pairs, steps, given, Parts(folder, facts))
     curves = measure(made, cfg.ways, towards_of(model, cfg.run, pairs))
     columns = {f"{title}, {way}": numbers for title, ways in curves.items() for way, numbers in ways.items()}
     write_table(folder / "style_transfer.csv", {"step": steps, **columns})

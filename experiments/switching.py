@@ -16,7 +16,7 @@ from experiments.subjects import Subjects, ask
 from lab import LabError
 from lab.conditioning import Condition
 from lab.diffusion import Guidance
-from lab.editing import invert, pictures, renoise
+from lab.editing import invert, renoise
 from lab.model import DiffusionModel
 from lab.parts import Parts
 from lab.render import to_uint8
@@ -83,11 +83,11 @@ def guidance_of(model: DiffusionModel, cfg: DictConfig) -> Guidance:
     return Guidance(scale, model.sampling.rescale_phi, interval, model.sampling.guidance_parallel)
 
 
-def transfer(model: DiffusionModel, cfg: DictConfig, pairs: Pairs, steps: Sequence[int], parts: Parts) -> Tensor:
-    """(K, W, B, 3, H, W) in [-1, 1]: K steps, W ways, B pairs."""
-    given = pictures(model, list(cfg.images)) if cfg.images is not None else None
+def transfer(
+    model: DiffusionModel, cfg: DictConfig, pairs: Pairs, steps: Sequence[int], given: Tensor | None, parts: Parts
+) -> Tensor:
+    """(K, W, B, 3, H, W) in [-1, 1]: K steps, W ways, B pairs; given (B, 3, H, W): pictures to start from."""
     settings = {"guidance": guidance_of(model, cfg), "spacing": cfg.spacing}
-
     levels = cache(lambda way: levels_of(model, cfg, way, pairs.source.condition, given))
 
     @torch.inference_mode()

@@ -6,8 +6,8 @@ from zero (the judge), whose own accuracy on held-out pictures is always told. S
 
 import json
 import logging
-import math
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +21,9 @@ from lab.config import check_types
 from lab.data import ImageSet
 from lab.errors import LabError
 from lab.evaluation import Audit, FeatureSpace, clip_space, inception_space, judge_space, timm_space
+from lab.evaluation.cas import classification_accuracy
 from lab.evaluation.drawing import draw, estimate
-from lab.evaluation.worth import Worth, check_reference, to_images, worth
+from lab.evaluation.worth import Worth, check_reference, floor_pictures, to_images, worth
 from lab.judging import Judge, load_judge
 from lab.model import DiffusionModel
 from lab.parts import Parts
@@ -39,6 +40,7 @@ TYPES: dict[str, Any] = {
     "guidance_scale": float | None,
     "guidance_interval": Sequence[float] | None,
     "batch_size": int | None,
+    "cas_steps": int,
     **dict.fromkeys(("sampler", "space"), str),
     **dict.fromkeys(("run", "spacing", "judge", "device", "out", "data.root", "data.cache_dir"), str | None),
 }
@@ -48,7 +50,7 @@ def check(cfg: DictConfig) -> None:
     """LabError for a run or judge that is none, and for numbers that cannot be."""
     check_types(cfg, TYPES)
     check_run(cfg.run)
-    for key, least in (("n", 10), ("num_inference_steps", 1), ("suspicious", 1)):
+    for key, least in (("n", 10), ("num_inference_steps", 1), ("suspicious", 1), ("cas_steps", 0)):
         if cfg[key] < least:
             raise LabError(f"{key}={cfg[key]}: use at least {least}")
     if cfg.space not in ("judge", "clip", "inception") and not cfg.space.startswith("timm/"):
@@ -92,15 +94,10 @@ def pairs(pixels: torch.Tensor, train: ImageSet, audit: Audit, count: int) -> Im
 
 def table(found: Worth) -> list[dict[str, Any]]:
     """A row a measure: generated, real at the same n."""
-    generated, real = (vars(side) for side in (found.generated, found.real))
+    generated, real = (found.facts()[side] for side in ("generated", "real"))
     return [
-        {"measure": name, "generated": _number(generated[name]), f"real, n = {found.n}": _number(real[name])}
-        for name in generated
+        {"measure": name, "generated": value, f"real, n = {found.n}": real[name]} for name, value in generated.items()
     ]
-
-
-def _number(value: float) -> float | None:
-    return None if math.isnan(value) else value
 
 
 @entry_point("evaluate", check)
@@ -109,6 +106,8 @@ def main(cfg: DictConfig) -> None:
     model = lab.load(cfg.run, cfg.device)
     train, held_out = (pictures_of(cfg.run, split, cfg.data) for split in ("train", "held_out"))  # type: ignore[arg-type]
     check_reference(cfg.n, len(train))
+    if cfg.cas_steps and not getattr(model.conditioner, "class_names", ()):
+        raise LabError(f"cas_steps={cfg.cas_steps}: this run knows no classes, which a classifier would learn; use 0")
     judge = judge_of(cfg, train).to(model.device)
     space = space_of(cfg, judge, model)
     asked: Any = OmegaConf.to_container(OmegaConf.masked_copy(cfg, list(SETTINGS)))
@@ -118,6 +117,8 @@ def main(cfg: DictConfig) -> None:
     logger.info("%d samples: about %.0f minutes", cfg.n, estimate(model, cfg.n, asked) / 60)
     pixels, labels = draw(model, cfg.n, asked, Parts(folder, facts))
     found, audit = worth(pixels, labels, train, held_out, judge, space, cfg.seed)
+    if cfg.cas_steps:
+        found = with_cas(found, pixels, labels, train, held_out, folder, cfg.cas_steps)
     told = {**facts, **found.facts()}
     write_whole(folder / RESULT, lambda staged: staged.write_text(json.dumps(told, indent=2, default=str) + "\n"))
     save_image(pairs(pixels, train, audit, min(cfg.suspicious, cfg.n)), folder / "copies.png", facts)
@@ -125,6 +126,28 @@ def main(cfg: DictConfig) -> None:
     logger.info(about(found))
     page(folder / "index.html", "What is it worth?", sections(found, cfg, folder, asked["guidance_scale"]))
     logger.info("open %s", folder / "index.html")
+
+
+def with_cas(
+    found: Worth,
+    pixels: torch.Tensor,
+    labels: torch.Tensor,
+    train: ImageSet,
+    held_out: ImageSet,
+    folder: Path,
+    steps: int,
+) -> Worth:
+    """The same with what classifiers learn from the samples, and from the real pictures of the floor, alone."""
+    floor, _ = floor_pictures(train, found.n, found.seed)
+    real = (train.view(floor).permute(0, 2, 3, 1) + 1).mul(127.5).round().to(torch.uint8)
+    sides = {}
+    for name, side, (shown, asked) in (
+        ("generated", found.generated, (pixels, labels)),
+        ("real", found.real, (real, train.labels[floor])),
+    ):
+        scores = classification_accuracy(shown, asked, held_out, folder / f"cas_{name}", steps, found.seed)
+        sides[name] = replace(side, cas_top1=scores["top1"], cas_top5=scores["top5"])
+    return replace(found, **sides)
 
 
 def about(found: Worth) -> str:

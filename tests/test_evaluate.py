@@ -20,12 +20,13 @@ def asked(judge_run: Path, tmp_path: Path) -> tuple[str, ...]:
 def test_it_writes_numbers_beside_those_of_real_pictures(
     class_run: Path, run_command: Command, tmp_path: Path, asked: tuple[str, ...]
 ) -> None:
-    code, said = run_command(evaluate.main, f"run={class_run}", *asked)
+    code, said = run_command(evaluate.main, f"run={class_run}", *asked, "cas_steps=2")
     assert code == 0, said
     folder = tmp_path / "evaluation" / "2"
     found = json.loads((folder / "evaluation.json").read_text())
     assert (found["n"], found["reference"], found["seed"]) == (24, 40, 0)
     assert found["generated"].keys() == found["real"].keys() >= {"fid", "kid", "kid_error", "top1", "copies"}
+    assert 0 <= found["generated"]["cas_top1"] <= found["generated"]["cas_top5"] <= 1
     assert found["guidance_scale"] == 2 and found["judge"]["images"] == 40 and found["space"].startswith("judge ")
     assert "The judge is right about" in said and "24 samples: about" in said
     assert {"copies.png", "index.html", "parts"} <= {path.name for path in folder.iterdir()}

@@ -33,6 +33,8 @@ class Measures:
     diversity: float  # mean distance within a class, root mean square of the space's numbers
     saturation: float  # HSV, mean over pixels
     copies: float  # share nearer to a training picture than nearly all held-out ones are; see `Audit`
+    cas_top1: float = math.nan  # share of held-out pictures that a classifier trained on these alone is right about
+    cas_top5: float = math.nan
 
 
 @dataclass(frozen=True)
@@ -48,8 +50,11 @@ class Worth:
     seed: int
 
     def facts(self) -> dict[str, Any]:
-        """As JSON takes it."""
-        return asdict(self)
+        """As JSON takes it, which has no NaN."""
+        told = asdict(self)
+        for side in ("generated", "real"):
+            told[side] = {key: None if math.isnan(value) else value for key, value in told[side].items()}
+        return told
 
 
 def to_images(pixels: Tensor) -> Tensor:
@@ -73,8 +78,7 @@ def worth(
     """
     n = len(pixels)
     check_reference(n, len(train))
-    order = torch.randperm(len(train), generator=generator(seed, "floor"))
-    floor, rest = order[:n], order[n:]
+    floor, rest = floor_pictures(train, n, seed)
     images, real = to_images(pixels), train.view(floor)
     reference, views = space(train.view(rest)), _views(train, space)
     of_held_out = space(held_out.view(torch.arange(len(held_out))))
@@ -91,6 +95,12 @@ def check_reference(n: int, train: int) -> None:
     """LabError unless the training set has pictures enough for a floor of n and a reference of as many."""
     if train < 2 * n:
         raise LabError(f"n={n}: the floor takes {n} of {train} training pictures, and the rest must not be fewer")
+
+
+def floor_pictures(train: ImageSet, n: int, seed: int) -> tuple[Tensor, Tensor]:
+    """Numbers of the training pictures that play the samples (n,), and of the reference (N - n,)."""
+    order = torch.randperm(len(train), generator=generator(seed, "floor"))
+    return order[:n], order[n:]
 
 
 def _views(train: ImageSet, space: FeatureSpace) -> Tensor:
