@@ -16,7 +16,9 @@ KIND = Kind(
     label="guidance scale",
     question="What does guidance do?",
     text="At 0 the condition is ignored, at 1 the network is followed as it is. Above, what sets the condition apart "
-    "is exaggerated: more faithful, more saturated, less diverse. Below 0 the picture is pushed away from it.",
+    "is exaggerated: more faithful, more saturated, less diverse. Below 0 the picture is pushed away from it. "
+    "The article's video: crushed, unnatural colours at -10, natural flowers of any kind at 0, faithful and saturated "
+    "ones at 10.",
 )
 
 
