@@ -15,7 +15,7 @@ demo: $(READY) ## a tiny run on the built-in data, ending in results/quickstart/
 	$(BIN)/python -m experiments.quickstart
 
 test: $(READY) ## the fast tests, offline
-	$(BIN)/python -m pytest -n auto --dist loadfile
+	$(BIN)/python -m pytest -n auto --maxprocesses 8 --dist loadfile
 
 test-slow: $(READY) ## the slow tests, and those on Oxford 102 where FLOWERS102_ROOT is set
 	$(BIN)/python -m pytest -m "slow or real_data"
