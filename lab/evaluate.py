@@ -147,7 +147,7 @@ def with_cas(
     ):
         scores = classification_accuracy(shown, asked, held_out, folder / f"cas_{name}", steps, found.seed)
         sides[name] = replace(side, cas_top1=scores["top1"], cas_top5=scores["top5"])
-    return replace(found, **sides)
+    return replace(found, generated=sides["generated"], real=sides["real"])
 
 
 def about(found: Worth) -> str:
