@@ -136,12 +136,18 @@ def main(cfg: DictConfig) -> None:
     for name in chosen(cfg):
         logger.info("%s", name)
         began = time.perf_counter()
-        with counted() as calls:
-            report = module_of(name).run(settings_of(cfg, name))
+        try:
+            with counted() as calls:
+                report = module_of(name).run(settings_of(cfg, name))
+        except LabError as error:  # e.g. a map of a data set that is out of reach: the others can be made
+            logger.warning("%s is left out: %s", name, error)
+            continue
         report.write()
         figures.append(Figure(name, report, time.perf_counter() - began, sum(calls)))
         sections = [section for figure in figures for section in figure.sections]
         page(Path(cfg.out) / "index.html", "A diffusion model from zero", [*sections, cost_of(figures)])
+    if not figures:
+        raise LabError("no figure could be made; the lines above say why")
     logger.info("open %s", Path(cfg.out) / "index.html")
 
 

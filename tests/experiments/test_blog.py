@@ -59,6 +59,22 @@ def test_the_command_writes_one_page_and_one_a_figure(class_run: Path, run_comma
     assert (tmp_path / "out" / "cfg_sweep" / "index.html").is_file()
 
 
+def test_a_figure_that_cannot_be_made_is_left_out(class_run: Path, run_command: Command, tmp_path: Path) -> None:
+    small = (
+        "preset.denoising.num_inference_steps=2",
+        "preset=fast",
+        f"out={tmp_path / 'out'}",
+        f"clip_run={class_run}",
+    )
+    code, said = run_command(blog.main, "only=[text_grid,denoising]", *small)
+    assert code == 0, said
+    assert "text_grid is left out: run=" in said
+    html = (tmp_path / "out" / "index.html").read_text()
+    assert "What happens on the way?" in html and "Does it draw what words say?" not in html
+    code, said = run_command(blog.main, "only=[text_grid]", *small)
+    assert code == 2 and "no figure could be made" in said
+
+
 @pytest.mark.parametrize(
     ("override", "words"),
     [
