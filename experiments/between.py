@@ -15,7 +15,7 @@ from lab.conditioning import Condition
 from lab.diffusion import lerp, slerp
 from lab.model import DiffusionModel
 from lab.parts import Part, Parts
-from lab.render import to_uint8
+from lab.render import from_uint8, to_uint8
 from lab.seeding import noise
 
 CONDITION, NOISE = "condition", "noise"
@@ -71,7 +71,7 @@ def walk(
         parts.get(f"rows_{int(rows[0]):06d}", lambda rows=rows: pieces(rows))["images"]  # type: ignore[misc]
         for rows in tqdm(chunks, desc="interpolation", leave=False, disable=None)
     ]
-    pictures = torch.cat(found).permute(0, 3, 1, 2).float() / 127.5 - 1
+    pictures = from_uint8(torch.cat(found))
     by_way = pictures.view(*shape, *pictures.shape[1:]).unbind(1)
     return Ways(torch.linspace(0, 1, points).tolist(), dict(zip(moving, by_way, strict=True)))
 

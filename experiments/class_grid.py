@@ -11,7 +11,7 @@ from torch import Tensor
 
 import lab
 from experiments.common import SAMPLING, SAMPLING_TYPES, Report, check_sampling, sampling_facts, write_table
-from experiments.developing import develop, film, to_images
+from experiments.developing import develop, film
 from experiments.subjects import AT_A_TIME, Subjects, ask
 from lab import LabError
 from lab.cli import entry_point
@@ -20,7 +20,7 @@ from lab.clip.captions import class_prompts
 from lab.clip.retrieval import phrase_vectors
 from lab.config import check_types
 from lab.parts import Parts
-from lab.render import Scrub, Section, check_video, grid, save_image, save_video
+from lab.render import Scrub, Section, check_video, from_uint8, grid, save_image, save_video
 from lab.runs import check_run, clip_of
 
 logger = logging.getLogger(__name__)
@@ -67,14 +67,14 @@ def run(cfg: DictConfig) -> Report:
     stages = develop(model, condition, range(len(rows)), settings, Parts(folder, facts))
     captions = [subjects.names[int(row)] for row in rows]
     layout = {"captions": captions, "columns": cfg.columns, "cell": CELL}
-    save_image(grid(to_images(stages[-1]), **layout), folder / "class_grid.png", facts)
+    save_image(grid(from_uint8(stages[-1]), **layout), folder / "class_grid.png", facts)
     path = folder / f"class_grid.{cfg.video}"
     size = save_video(film(stages, **layout), path, facts, cfg.fps)
     columns: dict[str, Sequence[Any]] = {"class": captions}
     text = f"{len(subjects)} classes, {cfg.count} sample{'s' * (cfg.count > 1)} of each."
     clip = clip_of(model, cfg.run)
     if clip is not None:
-        first, five = recognised(clip, to_images(stages[-1]), numbers_of(subjects, names, cfg.count), names)
+        first, five = recognised(clip, from_uint8(stages[-1]), numbers_of(subjects, names, cfg.count), names)
         columns |= {"found first": first.int().tolist(), "found among five": five.int().tolist()}
         shares = [float(hits.float().mean()) for hits in (first, five)]
         text += f" {clip.name} finds the right name first for {shares[0]:.0%} of them, and among five for "

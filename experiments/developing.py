@@ -12,7 +12,7 @@ from lab.conditioning import Condition
 from lab.diffusion import SamplerState
 from lab.model import DiffusionModel
 from lab.parts import Parts
-from lab.render import grid, to_uint8
+from lab.render import from_uint8, grid, to_uint8
 from lab.render.moving import alike
 
 
@@ -49,13 +49,10 @@ def develop(
     return torch.cat(found, dim=1)
 
 
-def to_images(pixels: Tensor) -> Tensor:
-    """(B, H, W, 3) uint8 -> (B, 3, H, W) in [-1, 1]."""
-    return pixels.permute(0, 3, 1, 2).float() / 127.5 - 1
-
-
 def film(stages: Tensor, **layout: Any) -> list[Image.Image]:
     """A grid for each stage (K + 1, B, H, W, 3), laid out as `grid` is told."""
     last = len(stages) - 1
     titles = [*(f"predicted at evaluation {k + 1} of {last}" for k in range(last)), "the samples"]
-    return alike([grid(to_images(pixels), title=title, **layout) for pixels, title in zip(stages, titles, strict=True)])
+    return alike(
+        [grid(from_uint8(pixels), title=title, **layout) for pixels, title in zip(stages, titles, strict=True)]
+    )

@@ -2,20 +2,18 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from experiments.common import spread
 from lab import LabError
-from lab.clip import Clip, load_clip
+from lab.clip import Clip
 from lab.clip.captions import class_prompts
 from lab.clip.retrieval import phrase_vectors
-from lab.conditioning import ClipConditioner, Condition
+from lab.conditioning import Condition
 from lab.conditioning.classes import class_index
 from lab.model import DiffusionModel
-from lab.runs import REFERENCE, clip_trained_on, read_config
 
 AT_A_TIME = 128  # pictures that a CLIP encodes together
 
@@ -65,16 +63,6 @@ def ask(
     condition = model.condition(classes=chosen)
     called = [names[class_index(one, names)] for one in chosen]
     return Subjects(called, condition, [class_prompts(name) for name in called])
-
-
-def clip_of(model: DiffusionModel, run: str | Path) -> Clip | None:
-    """The CLIP that a run is conditioned by, else the reference one where it knows the same data; None if neither."""
-    if isinstance(model.conditioner, ClipConditioner):
-        return model.conditioner.clip.to(model.device)
-    name = str(read_config(run).get("image_set") or "").split(" ")[0]
-    if name and clip_trained_on(REFERENCE / "flower_clip") == name:
-        return load_clip("flower_clip", str(REFERENCE / "flower_clip")).to(model.device)
-    return None
 
 
 class Similarity:

@@ -18,7 +18,7 @@ from lab.diffusion import SamplerState
 from lab.model import DiffusionModel
 from lab.parts import Part, Parts
 from lab.quality import diversity, edge_energy, saturation
-from lab.render import grid, to_uint8
+from lab.render import from_uint8, grid, to_uint8
 from lab.render.moving import MovingCurves, alike, beside
 
 logger = logging.getLogger(__name__)
@@ -95,7 +95,7 @@ def sweep(
         for chunk in tqdm(chunks, desc=knob, leave=False, disable=None)
     ]
     whole = {key: torch.cat([part[key] for part in found]) for key in found[0]}
-    pictures = whole["images"].permute(0, 3, 1, 2).float() / 127.5 - 1
+    pictures = from_uint8(whole["images"])
     told = {key: tensor.view(*shape, *tensor.shape[1:]) for key, tensor in whole.items() if key != "images"}
     return Swept(list(values), pictures.view(*shape, *pictures.shape[1:]), **told)
 

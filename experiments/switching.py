@@ -19,7 +19,7 @@ from lab.diffusion import Guidance
 from lab.editing import invert, renoise
 from lab.model import DiffusionModel
 from lab.parts import Parts
-from lab.render import to_uint8
+from lab.render import from_uint8, to_uint8
 
 logger = logging.getLogger(__name__)
 
@@ -101,8 +101,8 @@ def transfer(
         parts.get(f"{way}_{number}", lambda way=way, number=number: one(way, number))["images"]  # type: ignore[misc]
         for way, number in tqdm(asked, desc="pictures", leave=False, disable=None)
     ]
-    whole = torch.stack(found).permute(1, 0, 4, 2, 3).float() / 127.5 - 1  # (K, W * B, 3, H, W)
-    return whole.view(len(steps), len(cfg.ways), len(pairs.names), *whole.shape[2:])
+    whole = from_uint8(torch.stack(found)).transpose(0, 1)  # (K, W * B, 3, H, W)
+    return whole.reshape(len(steps), len(cfg.ways), len(pairs.names), *whole.shape[2:])
 
 
 @torch.inference_mode()

@@ -12,7 +12,7 @@ from torch import Tensor
 
 import lab
 from experiments.common import SAMPLING, SAMPLING_TYPES, Report, check_sampling, sampling_facts, write_table
-from experiments.developing import develop, film, to_images
+from experiments.developing import develop, film
 from experiments.subjects import Similarity, ask
 from lab import LabError
 from lab.cli import entry_point
@@ -20,7 +20,7 @@ from lab.clip.colours import COLOURS, dominant_colours
 from lab.conditioning import ClipConditioner
 from lab.config import check_types
 from lab.parts import Parts
-from lab.render import Scrub, Section, check_video, grid, save_image, save_video
+from lab.render import Scrub, Section, check_video, from_uint8, grid, save_image, save_video
 from lab.runs import check_run
 
 logger = logging.getLogger(__name__)
@@ -87,10 +87,10 @@ def run(cfg: DictConfig) -> Report:
     condition = subjects.condition[rows.to(subjects.condition.vector.device)]
     stages = develop(model, condition, range(len(rows)), settings, Parts(folder, facts))
     layout = {"row_labels": prompts, "columns": cfg.count, "cell": CELL}
-    save_image(grid(to_images(stages[-1]), **layout), folder / "text_grid.png", facts)
+    save_image(grid(from_uint8(stages[-1]), **layout), folder / "text_grid.png", facts)
     path = folder / f"text_grid.{cfg.video}"
     size = save_video(film(stages, **layout), path, facts, cfg.fps)
-    similar = Similarity(model.conditioner.clip.to(model.device), subjects.phrases)(to_images(stages[-1]), rows)
+    similar = Similarity(model.conditioner.clip.to(model.device), subjects.phrases)(from_uint8(stages[-1]), rows)
     shares = agreement(prompts, stages[-1].unflatten(0, (len(prompts), cfg.count)))
     means = similar.view(len(prompts), cfg.count).mean(dim=1).tolist()
     write_table(folder / "text_grid.csv", {"prompt": prompts, "clip_similarity": means, "colour_agreement": shares})

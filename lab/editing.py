@@ -25,6 +25,7 @@ from lab.diffusion.inversion import ddim_inversion
 from lab.errors import LabError
 from lab.model import DiffusionModel
 from lab.quality import psnr
+from lab.render import from_uint8
 from lab.seeding import noise
 
 Pictures = Tensor | Sequence[str | Path | Image.Image]
@@ -65,7 +66,7 @@ def pictures(model: DiffusionModel, images: Pictures) -> Tensor:
         if not images:
             raise LabError("images=[]: give at least one")
         rows = np.stack([square(image, model.image_size) for image in images])
-        return torch.from_numpy(rows).permute(0, 3, 1, 2).float() / 127.5 - 1
+        return from_uint8(torch.from_numpy(rows))
     if images.ndim != 4 or images.shape[1] != 3:
         raise LabError(f"images {tuple(images.shape)}: a tensor must be (B, 3, H, W)")
     if not bool((images.abs() <= 1).all()):

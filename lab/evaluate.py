@@ -23,12 +23,12 @@ from lab.errors import LabError
 from lab.evaluation import Audit, FeatureSpace, clip_space, inception_space, judge_space, timm_space
 from lab.evaluation.cas import classification_accuracy
 from lab.evaluation.drawing import draw, estimate
-from lab.evaluation.worth import Worth, check_reference, floor_pictures, to_images, worth
+from lab.evaluation.worth import Worth, check_reference, floor_pictures, worth
 from lab.judging import Judge, load_judge
 from lab.model import DiffusionModel
 from lab.parts import Parts
 from lab.recipes.judge import FOLDER
-from lab.render import Section, grid, page, save_image
+from lab.render import Section, from_uint8, grid, page, save_image
 from lab.render.provenance import write_whole
 from lab.runs import REFERENCE, check_run, clip_of, pictures_of
 
@@ -83,7 +83,7 @@ def space_of(cfg: DictConfig, judge: Judge, model: DiffusionModel) -> FeatureSpa
 def pairs(pixels: torch.Tensor, train: ImageSet, audit: Audit, count: int) -> Image.Image:
     """The samples nearest to a training picture, each above it. It holds pictures of the data set."""
     chosen = audit.suspicious(count)
-    samples, neighbours = to_images(pixels[chosen]), train.view(audit.neighbours[chosen])
+    samples, neighbours = from_uint8(pixels[chosen]), train.view(audit.neighbours[chosen])
     columns = min(8, len(chosen))
     rows = [part for pair in zip(samples.split(columns), neighbours.split(columns), strict=True) for part in pair]
     captions = [f"{float(distance):.2f}" for distance in audit.distances[chosen]]

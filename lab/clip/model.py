@@ -1,6 +1,5 @@
 """A frozen open_clip model behind two verbs: images to vectors, sentences to vectors."""
 
-import hashlib
 from collections.abc import Callable, Sequence
 from functools import cached_property
 from typing import Any
@@ -12,6 +11,7 @@ from torchvision.transforms.v2 import InterpolationMode
 from torchvision.transforms.v2 import functional as transforms
 
 from lab.errors import LabError
+from lab.fingerprints import weights_fingerprint
 
 Tokenizer = Callable[[list[str]], Tensor]
 
@@ -46,11 +46,7 @@ class Clip:
     @cached_property
     def fingerprint(self) -> str:
         """16 hex digits, SHA-256 of all weights."""
-        digest = hashlib.sha256()
-        for key, tensor in sorted(self.model.state_dict().items()):
-            digest.update(key.encode())
-            digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().data)
-        return digest.hexdigest()[:16]
+        return weights_fingerprint(self.model)
 
     def to(self, device: torch.device | str) -> "Clip":
         """Move the weights."""

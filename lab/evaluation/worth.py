@@ -14,6 +14,7 @@ from lab.evaluation.metrics import density_coverage, fid, kid, precision_recall
 from lab.evaluation.spaces import FeatureSpace
 from lab.judging import Judge
 from lab.quality import diversity, saturation
+from lab.render import from_uint8
 from lab.seeding import generator
 
 
@@ -57,11 +58,6 @@ class Worth:
         return told
 
 
-def to_images(pixels: Tensor) -> Tensor:
-    """(B, H, W, 3) uint8 -> (B, 3, H, W) in [-1, 1]."""
-    return pixels.permute(0, 3, 1, 2).float() / 127.5 - 1
-
-
 def worth(
     pixels: Tensor,
     labels: Tensor,
@@ -79,7 +75,7 @@ def worth(
     n = len(pixels)
     check_reference(n, len(train))
     floor, rest = floor_pictures(train, n, seed)
-    images, real = to_images(pixels), train.view(floor)
+    images, real = from_uint8(pixels), train.view(floor)
     reference, views = space(train.view(rest)), _views(train, space)
     of_held_out = space(held_out.view(torch.arange(len(held_out))))
     generated, check = space(images), space(real)

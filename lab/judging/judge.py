@@ -1,6 +1,5 @@
 """A trained judge: which class a picture shows, and what it is in numbers."""
 
-import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,6 +13,7 @@ from torchvision.transforms.v2 import functional as transforms
 
 from lab.clip.store import halved
 from lab.errors import LabError
+from lab.fingerprints import weights_fingerprint
 from lab.judging.network import JudgeNetwork
 from lab.render.provenance import write_whole
 
@@ -40,11 +40,7 @@ class Judge:
     @property
     def fingerprint(self) -> str:
         """16 hex digits, SHA-256 of the weights."""
-        digest = hashlib.sha256()
-        for key, tensor in sorted(self.network.state_dict().items()):
-            digest.update(key.encode())
-            digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().data)
-        return digest.hexdigest()[:16]
+        return weights_fingerprint(self.network)
 
     def to(self, device: torch.device | str) -> "Judge":
         """Move the weights."""

@@ -29,6 +29,11 @@ def to_uint8(images: Tensor) -> NDArray[np.uint8]:
     return torch.where(finite, levels, torch.tensor(NOT_FINITE, dtype=torch.uint8)).numpy()
 
 
+def from_uint8(pixels: Tensor) -> Tensor:
+    """(..., H, W, 3) uint8 -> (..., 3, H, W) float32 in [-1, 1]: what `to_uint8` made bytes of, up to rounding."""
+    return pixels.movedim(-1, -3).float() / 127.5 - 1
+
+
 def to_pil(images: Images) -> list[Image.Image]:
     """One RGB picture per image of a (B, 3, H, W) tensor in [-1, 1]; PIL pictures are only made RGB."""
     if isinstance(images, Tensor):

@@ -10,11 +10,12 @@ import torch
 from omegaconf import OmegaConf
 
 from experiments import class_grid, text_grid
-from experiments.developing import develop, to_images
+from experiments.developing import develop
 from experiments.text_grid import PROMPTS, agreement, colour_in, prompts_of
 from lab import LabError
 from lab.model import DiffusionModel
 from lab.parts import Parts
+from lab.render import from_uint8
 
 Command = Callable[..., tuple[int, str]]
 
@@ -25,7 +26,7 @@ def test_stages_are_predictions_and_end_with_the_samples(model: DiffusionModel, 
     assert stages.shape == (6, 3, 8, 8, 3) and stages.dtype == torch.uint8
     alone = model.sample(classes=[0, 1, 2], numbers=[4, 5, 6], output="tensor", **settings)  # type: ignore[arg-type]
     assert isinstance(alone, torch.Tensor)
-    torch.testing.assert_close(to_images(stages[-1]), alone, atol=1 / 255 + 1e-5, rtol=0)
+    torch.testing.assert_close(from_uint8(stages[-1]), alone, atol=1 / 255 + 1e-5, rtol=0)
     torch.testing.assert_close(stages[-2], stages[-1], atol=1, rtol=0)  # DDIM's last prediction is the sample
 
 

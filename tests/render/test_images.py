@@ -5,7 +5,7 @@ import pytest
 import torch
 from PIL import Image
 
-from lab.render.images import NOT_FINITE, fit_cell, to_pil, to_uint8
+from lab.render.images import NOT_FINITE, fit_cell, from_uint8, to_pil, to_uint8
 
 
 def test_the_range_maps_onto_all_256_levels() -> None:
@@ -59,3 +59,11 @@ def test_enlarging_repeats_pixels_a_whole_number_of_times(side: int, cell: int, 
 def test_a_larger_image_is_reduced_in_proportion() -> None:
     assert fit_cell(Image.new("RGB", (300, 200)), 120).size == (120, 80)
     assert fit_cell(Image.new("RGB", (500, 1)), 100).size == (100, 1)
+
+
+def test_bytes_and_images_are_each_others_inverse() -> None:
+    pixels = torch.arange(2 * 4 * 5 * 3, dtype=torch.uint8).view(2, 4, 5, 3)
+    images = from_uint8(pixels)
+    assert images.shape == (2, 3, 4, 5) and float(images[0, 0, 0, 0]) == -1
+    assert torch.equal(torch.from_numpy(to_uint8(images)), pixels)
+    assert torch.equal(from_uint8(pixels[None])[0], images)
