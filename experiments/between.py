@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from experiments.subjects import Similarity
+from experiments.subjects import Score
 from lab.conditioning import Condition
 from lab.diffusion import lerp, slerp
 from lab.model import DiffusionModel
@@ -19,7 +19,8 @@ from lab.render import from_uint8, to_uint8
 from lab.seeding import noise
 
 CONDITION, NOISE = "condition", "noise"
-FIRST, SECOND, MOVED = "similarity_first", "similarity_second", "distance"  # what is measured along a way
+ENDS = ("first", "second")
+MOVED = "distance"  # what is measured along a way beside its pictures' closeness to either end
 
 
 @dataclass(frozen=True)
@@ -87,20 +88,21 @@ def mixed(ends: Condition, weights: Tensor) -> Condition:
     return ends.map(lambda part: lerp(part[:1], part[-1:], weights.to(part)))
 
 
-def measure(ways: Ways, similarity: Similarity | None) -> dict[str, dict[str, list[float]]]:
+def measure(ways: Ways, scores: Mapping[str, Score]) -> dict[str, dict[str, list[float]]]:
     """What is measured, by what changes, a number for each point, the mean over noises.
 
-    similarity   with a phrase for the first and one for the second end
+    scores   by name, the ends as its subjects: closeness to the first is called <name>_first
     """
-    measured = {}
-    if similarity is not None:
-        for phrase, name in enumerate((FIRST, SECOND)):
-            measured[name] = {way: _likeness(images, similarity, phrase) for way, images in ways.images.items()}
+    measured = {
+        f"{name}_{end}": {way: _closeness(images, score, subject) for way, images in ways.images.items()}
+        for name, score in scores.items()
+        for subject, end in enumerate(ENDS)
+    }
     return measured | {MOVED: {way: moved(images) for way, images in ways.images.items()}}
 
 
-def _likeness(images: Tensor, similarity: Similarity, phrase: int) -> list[float]:
-    return [float(similarity(some, torch.full((len(some),), phrase)).mean()) for some in images]
+def _closeness(images: Tensor, score: Score, subject: int) -> list[float]:
+    return [float(score(some, torch.full((len(some),), subject)).mean()) for some in images]
 
 
 def moved(images: Tensor) -> list[float]:

@@ -1,7 +1,7 @@
 """What has it learned? python -m experiments.class_grid run=results/class_cond: every class in order, with its name."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,20 +12,27 @@ from torch import Tensor
 import lab
 from experiments.common import SAMPLING, SAMPLING_TYPES, Report, check_sampling, sampling_facts, write_table
 from experiments.developing import develop, film
-from experiments.subjects import AT_A_TIME, Subjects, ask
+from experiments.subjects import ask
 from lab import LabError
 from lab.cli import entry_point
 from lab.clip import Clip
 from lab.clip.captions import class_prompts
 from lab.clip.retrieval import phrase_vectors
 from lab.config import check_types
+from lab.critics import clip_of, judge_of
+from lab.judging import recognised
 from lab.parts import Parts
 from lab.render import Scrub, Section, check_video, from_uint8, grid, save_image, save_video
-from lab.runs import check_run, clip_of
+from lab.runs import check_run
 
 logger = logging.getLogger(__name__)
 CELL = 128  # px of a sample on the sheet
-TYPES: dict[str, Any] = {**SAMPLING_TYPES, "classes": Sequence[str | int] | None, "columns": int | None}
+TYPES: dict[str, Any] = {
+    **SAMPLING_TYPES,
+    "classes": Sequence[str | int] | None,
+    "columns": int | None,
+    "judge": str | None,
+}
 
 
 def check(cfg: DictConfig) -> None:
@@ -38,17 +45,10 @@ def check(cfg: DictConfig) -> None:
     check_video(cfg.video)
 
 
-def recognised(clip: Clip, images: Tensor, classes: Sequence[int], names: Sequence[str]) -> tuple[Tensor, Tensor]:
-    """Whether a CLIP finds each picture's class (B,) first, and among its first five, of all names."""
+def named_by(clip: Clip, names: Sequence[str]) -> Callable[[Tensor], Tensor]:
+    """Pictures (B, 3, H, W) -> their similarity (B, C) to every name."""
     texts = phrase_vectors(clip, [class_prompts(name) for name in names])
-    vectors = torch.cat([clip.encode_images(part).cpu() for part in images.split(AT_A_TIME)])
-    ranked = (vectors @ texts.T).topk(min(5, len(names)), dim=1).indices == torch.as_tensor(classes)[:, None]
-    return ranked[:, 0], ranked.any(dim=1)
-
-
-def numbers_of(subjects: Subjects, names: Sequence[str], count: int) -> list[int]:
-    """The class of each sample."""
-    return [names.index(name) for name in subjects.names for _ in range(count)]
+    return lambda images: clip.encode_images(images).cpu() @ texts.T
 
 
 def run(cfg: DictConfig) -> Report:
@@ -58,7 +58,7 @@ def run(cfg: DictConfig) -> Report:
     if not names:
         raise LabError(f"run={cfg.run}: it knows no classes; experiments.text_grid takes prompts")
     model.times(cfg.num_inference_steps, cfg.sampler, cfg.spacing)  # refused before anything is computed
-    subjects = ask(model, cfg.classes, None, count=len(names))
+    subjects, judge = ask(model, cfg.classes, None, count=len(names)), judge_of(names, cfg.judge)
     folder = Path(cfg.out) if cfg.out is not None else Path(cfg.run) / "class_grid"
     facts = sampling_facts(model, cfg) | {"classes": subjects.names}
     rows = torch.arange(len(subjects)).repeat_interleave(cfg.count)
@@ -72,13 +72,20 @@ def run(cfg: DictConfig) -> Report:
     size = save_video(film(stages, **layout), path, facts, cfg.fps)
     columns: dict[str, Sequence[Any]] = {"class": captions}
     text = f"{len(subjects)} classes, {cfg.count} sample{'s' * (cfg.count > 1)} of each."
+    critics: dict[str, tuple[str, Callable[[Tensor], Tensor]]] = {}
+    if judge is not None:
+        about = f"The judge, which is right about {judge.held_out['top1']:.0%} of held-out pictures,"
+        critics["judge"] = (about, judge.to(model.device).logits)
     clip = clip_of(model, cfg.run)
     if clip is not None:
-        first, five = recognised(clip, from_uint8(stages[-1]), numbers_of(subjects, names, cfg.count), names)
-        columns |= {"found first": first.int().tolist(), "found among five": five.int().tolist()}
+        critics["CLIP"] = (clip.name, named_by(clip, names))
+    for critic, (about, scores) in critics.items():
+        asked = subjects.repeated(cfg.count).classes
+        first, five = recognised(scores, from_uint8(stages[-1]), asked)
+        columns |= {f"first by {critic}": first.int().tolist(), f"among five by {critic}": five.int().tolist()}
         shares = [float(hits.float().mean()) for hits in (first, five)]
-        text += f" {clip.name} finds the right name first for {shares[0]:.0%} of them, and among five for "
-        text += f"{shares[1]:.0%}, out of {len(names)} names."
+        text += f" {about} finds the right one of {len(names)} classes first for {shares[0]:.0%} of the samples, and "
+        text += f"among five for {shares[1]:.0%}."
     write_table(folder / "class_grid.csv", columns)
     logger.info(text)
     labels = [f"evaluation {k + 1}" for k in range(len(stages) - 1)] + ["the samples"]

@@ -15,19 +15,20 @@ from omegaconf import DictConfig
 from PIL import Image
 
 import lab
-from experiments.between import CONDITION, FIRST, MOVED, NOISE, SECOND, Ways, measure, pace, walk
+from experiments.between import CONDITION, ENDS, MOVED, NOISE, Ways, measure, pace, walk
 from experiments.common import SAMPLING, SAMPLING_TYPES, Report, check_sampling, sampling_facts, write_table
-from experiments.subjects import Similarity, Subjects, ask
+from experiments.subjects import Score, Similarity, Subjects, Verdict, ask
 from experiments.sweeps import plain
 from lab import LabError
 from lab.cli import entry_point
 from lab.config import check_types
+from lab.critics import clip_of, judge_of
 from lab.diffusion.guidance import check_interval
 from lab.model import DiffusionModel
 from lab.parts import Parts
 from lab.render import Scrub, Section, check_video, grid, save_image, save_video
 from lab.render.moving import MovingCurves, beside
-from lab.runs import check_run, clip_of
+from lab.runs import check_run
 
 logger = logging.getLogger(__name__)
 TYPES: dict[str, Any] = {
@@ -35,10 +36,12 @@ TYPES: dict[str, Any] = {
     "classes": Sequence[str | int] | None,
     "prompts": Sequence[str] | None,
     **dict.fromkeys(("points", "other_seed"), int),
+    "judge": str | None,
 }
 CELL, STILL = 192, 128  # px, of a picture in the video and in the strip
 STILLS = 9  # points of the strip, as far as there are so many
-SHORT = {FIRST: "to first", SECOND: "to second", MOVED: "step"}  # above the page's table
+SIMILARITY, CONFIDENCE = "similarity", "confidence"
+CALLED = {SIMILARITY: "CLIP similarity to", CONFIDENCE: "judge's confidence in"}
 LABEL = "part of the way"
 TEXT = (
     "One way changes what is asked for and keeps the noise, the other keeps what is asked for and changes the noise. "
@@ -77,15 +80,23 @@ def ends_of(model: DiffusionModel, cfg: DictConfig) -> Subjects | None:
     return subjects
 
 
-def similarity_of(model: DiffusionModel, subjects: Subjects | None, cfg: DictConfig) -> Similarity | None:
-    """What compares pictures with both ends' phrases, where there are ends and a CLIP that knows them."""
+def scores_of(model: DiffusionModel, subjects: Subjects | None, cfg: DictConfig) -> dict[str, Score]:
+    """What compares pictures with both ends, where there are ends, and a CLIP and a judge that know them.
+
+    Raises LabError for a judge that is named and is of no use.
+    """
     if subjects is None:
-        return None
+        return {}
+    scores: dict[str, Score] = {}
     clip = clip_of(model, cfg.run)
-    if clip is None:
+    if clip is not None:
+        scores[SIMILARITY] = Similarity(clip, subjects.phrases)
+    else:
         logger.warning("similarity is left out: no CLIP knows this run's data; +experiment=flower_clip trains one")
-        return None
-    return Similarity(clip, subjects.phrases)
+    judge = judge_of(getattr(model.conditioner, "class_names", ()), cfg.judge) if subjects.classes else None
+    if judge is not None:
+        scores[CONFIDENCE] = Verdict(judge.to(model.device), subjects.classes).confidence
+    return scores
 
 
 def row_labels(subjects: Subjects | None, cfg: DictConfig) -> dict[str, str]:
@@ -99,8 +110,12 @@ def row_labels(subjects: Subjects | None, cfg: DictConfig) -> dict[str, str]:
 
 def titles(subjects: Subjects | None) -> dict[str, str]:
     """What each measure is called above its curves, where the legend leaves room for so many letters."""
-    names = [f"CLIP similarity to {brief(name, 22)}" for name in subjects.names] if subjects else []
-    return dict(zip((FIRST, SECOND), names, strict=False)) | {MOVED: "distance from the frame before (RMS)"}
+    named = {
+        f"{score}_{end}": f"{called} {brief(name, 22)}"
+        for score, called in CALLED.items()
+        for end, name in zip(ENDS, subjects.names if subjects else (), strict=False)
+    }
+    return named | {MOVED: "distance from the frame before (RMS)"}
 
 
 def brief(text: str, length: int) -> str:
@@ -147,12 +162,17 @@ def still_sheet(ways: Ways, labels: Mapping[str, str]) -> Image.Image:
 
 def table_of(ways: Ways, measured: Mapping[str, Mapping[str, list[float]]]) -> list[dict[str, float | None]]:
     """What is measured at the points of the strip; None where there is no point before."""
-    columns = {f"{way}: {SHORT[name]}": column for name, curves in measured.items() for way, column in curves.items()}
+    columns = {f"{way}: {short(name)}": column for name, curves in measured.items() for way, column in curves.items()}
     rows: list[dict[str, float | None]] = []
     for number in called_out(ways):
         at = {name: column[number] for name, column in columns.items()}
         rows.append({LABEL: ways.weights[number], **{name: None if isnan(x) else x for name, x in at.items()}})
     return rows
+
+
+def short(name: str) -> str:
+    """What a measure is called above the page's table."""
+    return "step" if name == MOVED else name.replace("_", " to " if name.startswith(SIMILARITY) else " in ")
 
 
 def told(ways: Ways, distances: Mapping[str, list[float]]) -> str:
@@ -188,8 +208,9 @@ def run(cfg: DictConfig) -> Report:
     }
     ends, seeds = subjects.condition if subjects else model.condition(), (cfg.seed, cfg.other_seed)
     settings = {key: plain(cfg[key]) for key in SAMPLING}
+    scores = scores_of(model, subjects, cfg)
     ways = walk(model, ends, seeds, cfg.points, cfg.count, settings, Parts(folder, facts))
-    measured = measure(ways, similarity_of(model, subjects, cfg))
+    measured = measure(ways, scores)
     return Report(folder, "What lies between two samples?", written(cfg, folder, facts, ways, measured, subjects))
 
 

@@ -24,12 +24,13 @@ from experiments.switching import Pairs, pairs_of, transfer
 from lab import LabError
 from lab.cli import entry_point
 from lab.config import check_types
+from lab.critics import clip_of
 from lab.editing import pictures
 from lab.model import DiffusionModel
 from lab.parts import Parts
 from lab.render import Scrub, Section, check_video, grid, save_image, save_video
 from lab.render.moving import MovingCurves, alike, beside
-from lab.runs import check_run, clip_of
+from lab.runs import check_run
 
 logger = logging.getLogger(__name__)
 WAYS = {

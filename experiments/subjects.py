@@ -1,6 +1,6 @@
-"""Of what an experiment makes pictures: classes or prompts, and how well a CLIP thinks they were met."""
+"""Of what an experiment makes pictures: classes or prompts, and how well a CLIP or a judge thinks they were met."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -13,9 +13,11 @@ from lab.clip.captions import class_prompts
 from lab.clip.retrieval import phrase_vectors
 from lab.conditioning import Condition
 from lab.conditioning.classes import class_index
+from lab.judging import Judge
 from lab.model import DiffusionModel
 
-AT_A_TIME = 128  # pictures that a CLIP encodes together
+AT_A_TIME = 128  # pictures that a CLIP or a judge looks at together
+Score = Callable[[Tensor, Tensor], Tensor]  # pictures (B, 3, H, W), the subject of each (B,) -> a number each (B,)
 
 
 @dataclass(frozen=True)
@@ -25,6 +27,7 @@ class Subjects:
     names: list[str]
     condition: Condition  # a row each
     phrases: list[list[str]]
+    classes: tuple[int, ...] = ()  # their numbers, where classes were asked for
 
     def __len__(self) -> int:
         return len(self.names)
@@ -33,7 +36,16 @@ class Subjects:
         """Each of them so many times in a row."""
         rows = torch.arange(len(self)).repeat_interleave(count)
         condition = self.condition[rows.to(self.condition.vector.device)]
-        return Subjects([self.names[i] for i in rows], condition, [self.phrases[i] for i in rows])
+        return self._of(rows.tolist(), condition)
+
+    def moved(self, by: int) -> "Subjects":
+        """Each the one that stands so many places on, the first following the last."""
+        rows = (torch.arange(len(self)) + by) % len(self)
+        return self._of(rows.tolist(), self.condition[rows.to(self.condition.vector.device)])
+
+    def _of(self, rows: Sequence[int], condition: Condition) -> "Subjects":
+        classes = tuple(self.classes[i] for i in rows) if self.classes else ()
+        return Subjects([self.names[i] for i in rows], condition, [self.phrases[i] for i in rows], classes)
 
 
 def ask(
@@ -61,8 +73,9 @@ def ask(
         raise LabError("this run's data have no classes: give prompts='[\"a red flower\"]'")
     names: Sequence[str] = model.conditioner.class_names  # type: ignore[assignment]
     condition = model.condition(classes=chosen)
-    called = [names[class_index(one, names)] for one in chosen]
-    return Subjects(called, condition, [class_prompts(name) for name in called])
+    numbers = tuple(class_index(one, names) for one in chosen)
+    called = [names[number] for number in numbers]
+    return Subjects(called, condition, [class_prompts(name) for name in called], numbers)
 
 
 class Similarity:
@@ -75,3 +88,24 @@ class Similarity:
         """images (B, 3, H, W) in [-1, 1], which (B,) phrase each is compared with -> (B,)."""
         vectors = torch.cat([self.clip.encode_images(part).cpu() for part in images.split(AT_A_TIME)])
         return (vectors * self.texts[which]).sum(dim=1)
+
+
+class Verdict:
+    """What a judge says about pictures that were asked to show certain classes: two scores.
+
+    classes   the number of each subject's class, as the judge counts them
+    """
+
+    def __init__(self, judge: Judge, classes: Sequence[int]) -> None:
+        self.judge, self.classes = judge, torch.tensor(classes)
+
+    def right(self, images: Tensor, which: Tensor) -> Tensor:
+        """(B,): 1 where the class comes first, else 0."""
+        return (self._logits(images).argmax(dim=1) == self.classes[which]).float()
+
+    def confidence(self, images: Tensor, which: Tensor) -> Tensor:
+        """(B,): the probability that the judge gives the class."""
+        return self._logits(images).softmax(dim=1).gather(1, self.classes[which, None])[:, 0]
+
+    def _logits(self, images: Tensor) -> Tensor:
+        return torch.cat([self.judge.logits(part) for part in images.split(AT_A_TIME)])

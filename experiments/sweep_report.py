@@ -11,15 +11,16 @@ from PIL import Image
 
 import lab
 from experiments.common import Report, write_table
-from experiments.subjects import Similarity, Subjects, ask
+from experiments.subjects import Score, Similarity, Subjects, Verdict, ask
 from experiments.sweeps import MEASURES, Swept, called_out, frames, measure, plain, sweep, values_of
 from lab import LabError
 from lab.config import check_types
+from lab.critics import clip_of, judge_of
 from lab.model import DiffusionModel
 from lab.parts import Parts
 from lab.render import Scrub, Section, check_video, grid, save_image, save_video
 from lab.render.moving import MovingCurves
-from lab.runs import check_run, clip_of
+from lab.runs import check_run
 
 logger = logging.getLogger(__name__)
 TYPES: dict[str, Any] = {
@@ -32,7 +33,7 @@ TYPES: dict[str, Any] = {
     "measures": Sequence[str],
     "batch_size": int | None,
     **dict.fromkeys(("sampler", "video"), str),
-    **dict.fromkeys(("run", "spacing", "thresholding", "device", "out"), str | None),
+    **dict.fromkeys(("run", "spacing", "thresholding", "judge", "device", "out"), str | None),
 }
 STILLS = (-10, -5, -2, 0, 1, 2, 5, 10)  # values of the strip, as far as the sweep has them
 
@@ -72,6 +73,7 @@ def run_sweep(cfg: DictConfig, kind: Kind) -> tuple[Report, Swept]:
     model = lab.load(cfg.run, cfg.device)
     model.times(cfg.num_inference_steps, cfg.sampler, cfg.spacing)  # refused before anything is computed
     subjects = ask(model, cfg.classes, cfg.prompts)
+    names, scores = measures_of(cfg, model, subjects)
     values, settings = values_of(cfg), settings_of(cfg, kind)
     folder = Path(cfg.out) if cfg.out is not None else Path(cfg.run) / kind.name
     facts = {
@@ -83,7 +85,7 @@ def run_sweep(cfg: DictConfig, kind: Kind) -> tuple[Report, Swept]:
         kind.knob: values,
     }
     swept = sweep(model, subjects, kind.knob, values, cfg.count, settings, Parts(folder, facts))
-    measured = measure(swept, *measures_of(cfg, model, subjects))
+    measured = measure(swept, names, scores)
     write_table(folder / f"{kind.name}.csv", {kind.knob: values, **measured})
     panels = {MEASURES[name]: numbers for name, numbers in measured.items()}
     pictures = frames(swept, subjects, kind.label, panels)
@@ -113,15 +115,25 @@ def settings_of(cfg: DictConfig, kind: Kind) -> dict[str, Any]:
     return {key: plain(cfg[key]) for key in (*keys, kind.other)}
 
 
-def measures_of(cfg: DictConfig, model: DiffusionModel, subjects: Subjects) -> tuple[list[str], Similarity | None]:
-    """The measures that can be taken here, and what takes the one that needs a CLIP."""
-    if "similarity" not in cfg.measures:
-        return list(cfg.measures), None
-    clip = clip_of(model, cfg.run)
-    if clip is None:
+def measures_of(cfg: DictConfig, model: DiffusionModel, subjects: Subjects) -> tuple[list[str], dict[str, Score]]:
+    """The measures that can be taken here, and what takes those that need a CLIP or a judge.
+
+    Raises LabError for a judge that is named and is of no use.
+    """
+    scores: dict[str, Score] = {}
+    clip = clip_of(model, cfg.run) if "similarity" in cfg.measures else None
+    if clip is not None:
+        scores["similarity"] = Similarity(clip, subjects.phrases)
+    elif "similarity" in cfg.measures:
         logger.warning("similarity is left out: no CLIP knows this run's data; +experiment=flower_clip trains one")
-        return [name for name in cfg.measures if name != "similarity"], None
-    return list(cfg.measures), Similarity(clip, subjects.phrases)
+    names = getattr(model.conditioner, "class_names", ())
+    judge = judge_of(names, cfg.judge) if "accuracy" in cfg.measures and subjects.classes else None
+    if judge is not None:
+        scores["accuracy"] = Verdict(judge.to(model.device), subjects.classes).right
+    elif "accuracy" in cfg.measures:
+        why = "no judge knows these classes; +experiment=judge trains one" if subjects.classes else "prompts have none"
+        logger.warning("accuracy is left out: %s", why)
+    return [name for name in cfg.measures if name not in ("similarity", "accuracy") or name in scores], scores
 
 
 def still_sheet(swept: Swept, subjects: Subjects) -> Image.Image:

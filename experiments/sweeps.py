@@ -12,7 +12,7 @@ from PIL import Image
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from experiments.subjects import Similarity, Subjects
+from experiments.subjects import Score, Subjects
 from lab import LabError
 from lab.diffusion import SamplerState
 from lab.model import DiffusionModel
@@ -29,6 +29,7 @@ MEASURES = {  # what can be told of each value, and what the curve is called
     "diversity": "distance between seeds (RMS)",
     "edge_energy": "edge energy (RMS)",
     "similarity": "CLIP similarity to what was asked for",
+    "accuracy": "share the judge takes for what was asked for",
 }
 CELL = 128  # px, of a picture in a frame
 
@@ -122,8 +123,11 @@ class Watching:
         return {"clip_fraction": clipped.mean(dim=0), "ratio": ratio, "gain": gain}
 
 
-def measure(swept: Swept, names: Sequence[str], similarity: Similarity | None) -> dict[str, list[float]]:
-    """The mean over subjects and seeds of each measure, a number for each value."""
+def measure(swept: Swept, names: Sequence[str], scores: Mapping[str, Score]) -> dict[str, list[float]]:
+    """The mean over subjects and seeds of each measure, a number for each value.
+
+    scores   what takes those measures that compare a picture with its subject
+    """
     one_by_one: dict[str, Callable[[Tensor], Tensor]] = {"saturation": saturation, "edge_energy": edge_energy}
     subjects, count = swept.images.shape[1:3]
     measured: dict[str, list[float]] = {}
@@ -132,10 +136,9 @@ def measure(swept: Swept, names: Sequence[str], similarity: Similarity | None) -
             numbers = swept.clip_fraction.mean(dim=(1, 2)).tolist()
         elif name == "diversity":
             numbers = [float(diversity(images).mean()) for images in swept.images]
-        elif name == "similarity":
-            assert similarity is not None
+        elif name in scores:
             which = torch.arange(subjects).repeat_interleave(count)
-            numbers = [float(similarity(images.flatten(0, 1), which).mean()) for images in swept.images]
+            numbers = [float(scores[name](images.flatten(0, 1), which).mean()) for images in swept.images]
         else:
             numbers = [float(one_by_one[name](images.flatten(0, 1)).mean()) for images in swept.images]
         if not all(map(math.isnan, numbers)):  # nothing is clipped in latents, one seed has no distances

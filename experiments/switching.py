@@ -43,9 +43,7 @@ def pairs_of(model: DiffusionModel, cfg: DictConfig) -> Pairs:
     if cfg.then_classes is None and cfg.then_prompts is None:
         if len(source) < 2:
             raise LabError("then_classes: name what the picture turns to, as many as classes or prompts")
-        onward = torch.arange(1, len(source) + 1) % len(source)
-        moved = source.condition[onward.to(source.condition.vector.device)]
-        target = Subjects([source.names[i] for i in onward], moved, [source.phrases[i] for i in onward])
+        target = source.moved(by=1)
     else:
         target = ask(model, cfg.then_classes, cfg.then_prompts)
     if len(source) != len(target):

@@ -18,19 +18,19 @@ from PIL import Image
 import lab
 from lab.cli import entry_point
 from lab.config import check_types
+from lab.critics import clip_of, judge_of
 from lab.data import ImageSet
 from lab.errors import LabError
 from lab.evaluation import Audit, FeatureSpace, clip_space, inception_space, judge_space, timm_space
 from lab.evaluation.cas import classification_accuracy
 from lab.evaluation.drawing import draw, estimate
 from lab.evaluation.worth import Worth, check_reference, floor_pictures, worth
-from lab.judging import Judge, load_judge
+from lab.judging import Judge
 from lab.model import DiffusionModel
 from lab.parts import Parts
-from lab.recipes.judge import FOLDER
 from lab.render import Section, from_uint8, grid, page, save_image
 from lab.render.provenance import write_whole
-from lab.runs import REFERENCE, check_run, clip_of, pictures_of
+from lab.runs import check_run, pictures_of
 
 logger = logging.getLogger(__name__)
 SETTINGS = ("guidance_scale", "guidance_interval", "num_inference_steps", "sampler", "spacing", "seed", "batch_size")
@@ -57,14 +57,12 @@ def check(cfg: DictConfig) -> None:
         raise LabError(f"space={cfg.space}: use judge, clip, inception or timm/NAME")
 
 
-def judge_of(cfg: DictConfig, train: ImageSet) -> Judge:
+def judge_for(cfg: DictConfig, train: ImageSet) -> Judge:
     """The judge that is named, else the reference one; LabError unless it knows the classes of the run's data."""
-    folder = Path(cfg.judge) if cfg.judge is not None else REFERENCE / "judge"
-    own = folder / FOLDER  # of a run that trained one
-    judge = load_judge(own if own.is_dir() else folder)
-    if judge.class_names != train.class_names:
-        advice = "python -m lab.train +experiment=judge with the run's data trains one that does"
-        raise LabError(f"judge={folder}: it knows other classes than {train.name} has; {advice}")
+    judge = judge_of(train.class_names, cfg.judge)
+    if judge is None:
+        advice = "python -m lab.train +experiment=judge with the run's data trains one"
+        raise LabError(f"judge=...: none is kept that knows the classes of {train.name}; {advice}")
     return judge
 
 
@@ -108,7 +106,7 @@ def main(cfg: DictConfig) -> None:
     check_reference(cfg.n, len(train))
     if cfg.cas_steps and not getattr(model.conditioner, "class_names", ()):
         raise LabError(f"cas_steps={cfg.cas_steps}: this run knows no classes, which a classifier would learn; use 0")
-    judge = judge_of(cfg, train).to(model.device)
+    judge = judge_for(cfg, train).to(model.device)
     space = space_of(cfg, judge, model)
     asked: Any = OmegaConf.to_container(OmegaConf.masked_copy(cfg, list(SETTINGS)))
     asked["guidance_scale"] = model.sampling.guidance_scale if cfg.guidance_scale is None else cfg.guidance_scale

@@ -13,7 +13,6 @@ from torch import Tensor
 
 from lab import checkpoint
 from lab.autoencoders import Autoencoder, Identity
-from lab.clip import Clip, load_clip
 from lab.conditioning import ClipConditioner
 from lab.config import build, check_keys
 from lab.data import ImageSet
@@ -200,16 +199,6 @@ def _on_device(model: DiffusionModel, device: str | None) -> DiffusionModel:
 def _own_clip(run: Path, clip_model: str) -> Path:
     """The flower_clip that a run was trained with: its own, or where it has none the reference one."""
     return run / OWN_CLIP if (run / OWN_CLIP).is_dir() else REFERENCE / clip_model
-
-
-def clip_of(model: DiffusionModel, run: str | Path) -> Clip | None:
-    """The CLIP that a run is conditioned by, else the reference one where it knows the same data; None if neither."""
-    if isinstance(model.conditioner, ClipConditioner):
-        return model.conditioner.clip.to(model.device)
-    name = str(read_config(run).get("image_set") or "").split(" ")[0]
-    if name and clip_trained_on(REFERENCE / "flower_clip") == name:
-        return load_clip("flower_clip", str(REFERENCE / "flower_clip")).to(model.device)
-    return None
 
 
 def clip_trained_on(folder: Path) -> str | None:

@@ -12,7 +12,7 @@ from lab.errors import LabError
 from lab.evaluation.memorisation import Audit, audit
 from lab.evaluation.metrics import density_coverage, fid, kid, precision_recall
 from lab.evaluation.spaces import FeatureSpace
-from lab.judging import Judge
+from lab.judging import Judge, recognised
 from lab.quality import diversity, saturation
 from lab.render import from_uint8
 from lab.seeding import generator
@@ -109,7 +109,7 @@ def _measures(
     images: Tensor, features: Tensor, labels: Tensor, reference: Tensor, judge: Judge, copies: float, seed: int
 ) -> Measures:
     mean, error = kid(reference, features, seed)
-    first, five = recognised(judge, images, labels)
+    first, five = shares_recognised(judge, images, labels)
     return Measures(
         fid(reference, features),
         mean,
@@ -124,13 +124,12 @@ def _measures(
     )
 
 
-def recognised(judge: Judge, images: Tensor, labels: Tensor) -> tuple[float, float]:
+def shares_recognised(judge: Judge, images: Tensor, labels: Tensor) -> tuple[float, float]:
     """Shares whose class the judge puts first, and among the first five; NaN without classes."""
     if bool((labels < 0).all()):
         return math.nan, math.nan
-    logits = torch.cat([judge.logits(part) for part in images.split(128)])
-    ranked = logits.topk(min(5, logits.shape[1]), dim=1).indices == labels[:, None]
-    return float(ranked[:, 0].float().mean()), float(ranked.any(dim=1).float().mean())
+    first, five = recognised(judge.logits, images, labels)
+    return float(first.float().mean()), float(five.float().mean())
 
 
 def within_classes(features: Tensor, labels: Tensor) -> float:

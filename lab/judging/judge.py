@@ -18,6 +18,7 @@ from lab.judging.network import JudgeNetwork
 from lab.render.provenance import write_whole
 
 NOTE, WEIGHTS = "judge.json", "model.safetensors"
+OWN_JUDGE = "judge"  # folder of a run that holds the judge it trained
 
 
 class Judge:

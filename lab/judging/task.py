@@ -12,11 +12,11 @@ from lab.data import BatchStream, ImageSet
 from lab.errors import LabError
 from lab.judging.judge import Judge
 from lab.judging.network import JudgeNetwork
+from lab.judging.recognition import recognised
 from lab.seeding import derive, generator
 from lab.training.statistics import refresh_statistics
 from lab.training.task import StreamTask
 
-AT_A_TIME = 128  # held-out pictures looked at together
 STATISTICS_BATCHES = 8  # of training pictures, for the statistics of batch normalisation
 
 
@@ -96,10 +96,5 @@ class JudgeTask(StreamTask):
 
 def recognition(judge: Judge, pictures: ImageSet) -> dict[str, float]:
     """{"top1", "top5"}: shares of pictures whose class comes first, and among the first five."""
-    first, five = [], []
-    for indices in torch.arange(len(pictures)).split(AT_A_TIME):
-        logits, labels = judge.logits(pictures.view(indices)), pictures.labels[indices]
-        ranked = logits.topk(min(5, logits.shape[1]), dim=1).indices == labels[:, None]
-        first.append(ranked[:, 0])
-        five.append(ranked.any(dim=1))
-    return {"top1": float(torch.cat(first).float().mean()), "top5": float(torch.cat(five).float().mean())}
+    first, five = recognised(judge.logits, pictures.view(torch.arange(len(pictures))), pictures.labels)
+    return {"top1": float(first.float().mean()), "top5": float(five.float().mean())}

@@ -7,13 +7,12 @@ from omegaconf import DictConfig
 
 from lab.config import build
 from lab.data import Source
-from lab.judging import Judge, JudgeTask, save_judge
+from lab.judging import OWN_JUDGE, Judge, JudgeTask, save_judge
 from lab.judging.task import recognition
 from lab.recipes.run import run
 from lab.training import TrainingSettings
 
 logger = logging.getLogger(__name__)
-FOLDER = "judge"  # of the run, that holds the judge
 
 
 def train_judge(cfg: DictConfig, run_dir: Path) -> None:
@@ -33,7 +32,7 @@ def train_judge(cfg: DictConfig, run_dir: Path) -> None:
             "held_out": {**found, "images": len(held_out), "fingerprint": held_out.fingerprint},
             "seed": cfg.seed,
         }
-        save_judge(run_dir / FOLDER, Judge(judge.network, judge.class_names, judge.image_size, note))
-        logger.info("judge in %s: top-1 %.1f %%, top-5 %.1f %% of %d held-out pictures", run_dir / FOLDER,
+        save_judge(run_dir / OWN_JUDGE, Judge(judge.network, judge.class_names, judge.image_size, note))
+        logger.info("judge in %s: top-1 %.1f %%, top-5 %.1f %% of %d held-out pictures", run_dir / OWN_JUDGE,
                     100 * found["top1"], 100 * found["top5"], len(held_out))  # fmt: skip
     trainer.accelerator.wait_for_everyone()

@@ -9,7 +9,7 @@ from torch import Tensor
 from lab.data import ImageSet
 from lab.errors import LabError
 from lab.evaluation import FeatureSpace
-from lab.evaluation.worth import recognised, within_classes, worth
+from lab.evaluation.worth import shares_recognised, within_classes, worth
 from lab.judging import Judge, JudgeNetwork
 
 MakeSet = Callable[[int, int], ImageSet]
@@ -81,7 +81,7 @@ def test_more_pictures_than_leave_a_reference_are_refused(judge: Judge) -> None:
 
 def test_without_classes_there_is_nothing_to_recognise(judge: Judge) -> None:
     images, none = torch.zeros(4, 3, 8, 8), torch.full((4,), -1)
-    assert all(value != value for value in recognised(judge, images, none))
+    assert all(value != value for value in shares_recognised(judge, images, none))
 
 
 def test_distances_are_taken_within_classes() -> None:

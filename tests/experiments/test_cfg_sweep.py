@@ -20,6 +20,7 @@ def test_the_command_writes_video_stills_curves_table_and_page(
     code, said = run_command(cfg_sweep.main, f"run={class_run}", f"out={tmp_path}", *SMALL)
     assert code == 0, said
     assert "similarity is left out: no CLIP knows this run's data" in said
+    assert "accuracy is left out: no judge knows these classes" in said
     names = {path.name for path in tmp_path.iterdir() if path.suffix != ".json"}
     assert names == {"cfg_sweep.csv", "cfg_sweep.mp4", "curves.png", "index.html", "parts", "stills.png"}
     with (tmp_path / "cfg_sweep.csv").open() as file:
@@ -32,6 +33,18 @@ def test_the_command_writes_video_stills_curves_table_and_page(
         assert told["guidance_scale"] == [-10, 0, 10] and told["seed"] == 0 and "weights_sha256" in told
     page = (tmp_path / "index.html").read_text()
     assert "guidance scale -10" in page and f"run={class_run}" in page
+
+
+def test_a_judge_counts_what_it_takes_for_the_class(
+    class_run: Path, judge_run: Path, run_command: Command, tmp_path: Path
+) -> None:
+    code, said = run_command(cfg_sweep.main, f"run={class_run}", f"out={tmp_path}", f"judge={judge_run}", *SMALL)
+    assert code == 0, said
+    with (tmp_path / "cfg_sweep.csv").open() as file:
+        shares = [float(row["accuracy"]) for row in csv.DictReader(file)]
+    assert all(share in (0, 0.25, 0.5, 0.75, 1) for share in shares)  # two classes, two seeds
+    code, said = run_command(cfg_sweep.main, f"run={class_run}", f"out={tmp_path}", "judge=nowhere", *SMALL)
+    assert code == 2 and "judge=nowhere: no judge.json" in said
 
 
 def test_phi_shows_its_gain_as_gif_and_for_clip_runs(clip_run: Path, run_command: Command, tmp_path: Path) -> None:

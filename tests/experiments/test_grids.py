@@ -61,6 +61,19 @@ def test_the_class_grid_names_every_class(class_run: Path, run_command: Command,
     assert imageio.imread(tmp_path / "class_grid.mp4", index=None).shape[0] == 4  # three evaluations and the samples
 
 
+def test_the_class_grid_tells_what_a_judge_makes_of_it(
+    class_run: Path, judge_run: Path, run_command: Command, tmp_path: Path
+) -> None:
+    asked = ("classes=[3,0]", "count=2", f"judge={judge_run}")
+    code, said = run_command(class_grid.main, f"run={class_run}", f"out={tmp_path}", *asked)
+    assert code == 0, said
+    with (tmp_path / "class_grid.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    first, five = ([int(row[f"{place} by judge"]) for row in rows] for place in ("first", "among five"))
+    assert len(rows) == 4 and all(one <= other for one, other in zip(first, five, strict=True))
+    assert f"classes first for {sum(first) / 4:.0%} of the samples, and among five for {sum(five) / 4:.0%}" in said
+
+
 def test_the_text_grid_measures_colours(clip_run: Path, run_command: Command, tmp_path: Path) -> None:
     asked = ("prompts=[a red flower, a daisy]", "count=2", "video=gif")
     code, said = run_command(text_grid.main, f"run={clip_run}", f"out={tmp_path}", *asked)

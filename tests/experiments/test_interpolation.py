@@ -107,11 +107,19 @@ def test_distances_are_means_over_noises() -> None:
     images = torch.zeros(3, 2, 3, 4, 4)
     images[1, 0], images[2] = 0.4, 0.4
     assert math.isnan(moved(images)[0]) and moved(images)[1:] == pytest.approx([0.2, 0.2])
-    measured = measure(Ways([0.0, 0.5, 1.0], {NOISE: images}), None)
+    measured = measure(Ways([0.0, 0.5, 1.0], {NOISE: images}), {})
     assert list(measured) == ["distance"] and list(measured["distance"]) == [NOISE]
     first, *_ = table = interpolation.table_of(Ways([0.0, 0.5, 1.0], {NOISE: images}), measured)
     assert first == {"part of the way": 0, "noise: step": None}
     assert [row["noise: step"] for row in table[1:]] == pytest.approx([0.2, 0.2])
+
+
+def test_scores_are_taken_of_either_end() -> None:
+    images = torch.tensor([0.2, 0.6])[:, None, None, None, None].expand(2, 3, 3, 4, 4)
+    score = {"confidence": lambda some, which: some.mean(dim=(1, 2, 3)) * (which + 1)}
+    measured = measure(Ways([0.0, 1.0], {CONDITION: images}), score)
+    assert measured["confidence_first"][CONDITION] == pytest.approx([0.2, 0.6])
+    assert measured["confidence_second"][CONDITION] == pytest.approx([0.4, 1.2])
 
 
 def test_the_pace_tells_where_change_is_greatest() -> None:
@@ -146,6 +154,19 @@ def test_the_command_writes_video_stills_curves_table_and_page(
         ) and "weights_sha256" in told
     page = (tmp_path / "index.html").read_text()
     assert "0.50 of the way" in page and f"run={class_run}" in page
+
+
+def test_a_judge_tells_how_sure_it_is_of_either_end(
+    class_run: Path, judge_run: Path, run_command: Command, tmp_path: Path
+) -> None:
+    code, said = run_command(interpolation.main, f"run={class_run}", f"out={tmp_path}", f"judge={judge_run}", *SMALL)
+    assert code == 0, said
+    with (tmp_path / "interpolation.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    for way in (CONDITION, NOISE):
+        pairs = [(float(row[f"{way}_confidence_first"]), float(row[f"{way}_confidence_second"])) for row in rows]
+        assert all(first > 0 and second > 0 and first + second <= 1 for first, second in pairs)
+    assert "confidence in first" in (tmp_path / "index.html").read_text()
 
 
 def test_prompts_are_compared_with_what_a_clip_sees(clip_run: Path, run_command: Command, tmp_path: Path) -> None:

@@ -78,16 +78,22 @@ def constructed() -> Swept:
 
 
 def test_measures_are_means_over_pictures() -> None:
-    found = measure(constructed(), ["saturation", "clip_fraction", "diversity", "edge_energy"], None)
+    found = measure(constructed(), ["saturation", "clip_fraction", "diversity", "edge_energy"], {})
     assert found["saturation"] == [0, 0] and found["edge_energy"] == [0, 0]
     assert found["clip_fraction"] == [0.25, 0.5]
     assert found["diversity"] == pytest.approx([0, 0.4])
 
 
+def test_scores_are_asked_about_each_pictures_own_subject() -> None:
+    """At the second value the second seed's pictures are 0.4 bright; subject 1 counts ten times."""
+    scores = {"accuracy": lambda images, which: images.mean(dim=(1, 2, 3)) * torch.tensor([1.0, 10.0])[which]}
+    assert measure(constructed(), ["accuracy"], scores)["accuracy"] == pytest.approx([0, (0.4 + 4) / 4])
+
+
 def test_what_cannot_be_measured_is_left_out() -> None:
     one = constructed()
     latents = Swept(one.values, one.images[:, :, :1], one.clip_fraction * math.nan, one.ratio, one.gain)
-    assert list(measure(latents, ["clip_fraction", "diversity", "saturation"], None)) == ["saturation"]
+    assert list(measure(latents, ["clip_fraction", "diversity", "saturation"], {})) == ["saturation"]
 
 
 def test_values_are_exact_where_they_are_round() -> None:

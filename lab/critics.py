@@ -1,0 +1,39 @@
+"""What looks at samples and says what they show: a CLIP, and a judge that knows the run's classes."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from lab import runs
+from lab.clip import Clip, load_clip
+from lab.conditioning import ClipConditioner
+from lab.errors import LabError
+from lab.judging import OWN_JUDGE, Judge, load_judge
+from lab.model import DiffusionModel
+
+
+def clip_of(model: DiffusionModel, run: str | Path) -> Clip | None:
+    """The CLIP that a run is conditioned by, else the reference one where it knows the same data; None if neither."""
+    if isinstance(model.conditioner, ClipConditioner):
+        return model.conditioner.clip.to(model.device)
+    name = str(runs.read_config(run).get("image_set") or "").split(" ")[0]
+    reference = runs.REFERENCE / "flower_clip"
+    if name and runs.clip_trained_on(reference) == name:
+        return load_clip("flower_clip", str(reference)).to(model.device)
+    return None
+
+
+def judge_of(class_names: Sequence[str], folder: str | Path | None = None) -> Judge | None:
+    """The judge in `folder` or in the run there; None: the reference judge, where it knows these classes.
+
+    None where no reference judge does. Raises LabError where `folder` has no sound judge, or one of other classes.
+    """
+    if folder is None:
+        reference = runs.REFERENCE / "judge"
+        judge = load_judge(reference) if reference.is_dir() else None
+        return judge if judge is not None and judge.class_names == tuple(class_names) else None
+    own = Path(folder) / OWN_JUDGE
+    judge = load_judge(own if own.is_dir() else folder)
+    if judge.class_names != tuple(class_names):
+        advice = "python -m lab.train +experiment=judge with the run's data trains one that does"
+        raise LabError(f"judge={folder}: it knows other classes than the run's data have; {advice}")
+    return judge

@@ -1,0 +1,35 @@
+"""Which judge looks at a run: the one that is named, else the one that is kept, if it knows the classes."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from lab import runs
+from lab.critics import judge_of
+from lab.errors import LabError
+from lab.judging import load_judge
+
+
+def test_a_run_or_the_folder_in_it_names_a_judge(judge_run: Path) -> None:
+    names = load_judge(judge_run / "judge").class_names
+    for folder in (judge_run, judge_run / "judge", str(judge_run)):
+        judge = judge_of(names, folder)
+        assert judge is not None and judge.class_names == names
+
+
+def test_a_judge_of_other_classes_is_refused(judge_run: Path) -> None:
+    with pytest.raises(LabError, match="it knows other classes than the run's data have"):
+        judge_of(("rose",), judge_run)
+
+
+def test_the_kept_judge_is_taken_where_it_knows_the_classes(
+    judge_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = load_judge(judge_run / "judge").class_names
+    monkeypatch.setattr(runs, "REFERENCE", tmp_path)
+    assert judge_of(names) is None
+    shutil.copytree(judge_run / "judge", tmp_path / "judge")
+    kept = judge_of(list(names))
+    assert kept is not None and kept.class_names == names
+    assert judge_of(("rose",)) is None
