@@ -1,7 +1,8 @@
 """What is it worth? python -m lab.evaluate run=results/class_cond: numbers, each beside what real pictures get.
 
 Samples of all classes in turn are compared with the training set in the space of a classifier that the lab trained
-from zero (the judge), whose own accuracy on held-out pictures is always told. Stopped, it goes on from what it has.
+from zero (the judge), whose own accuracy on held-out pictures is always told. Stopped, it goes on from what it has;
+`accelerate launch -m lab.evaluate ...` shares the samples among processes.
 """
 
 import json
@@ -20,6 +21,7 @@ from lab.cli import entry_point
 from lab.config import check_types
 from lab.critics import clip_of, judge_of
 from lab.data import ImageSet
+from lab.device import local_device, this_process
 from lab.errors import LabError
 from lab.evaluation import Audit, FeatureSpace, clip_space, inception_space, judge_space, timm_space
 from lab.evaluation.cas import classification_accuracy
@@ -28,7 +30,7 @@ from lab.evaluation.worth import Worth, check_reference, floor_pictures, worth
 from lab.judging import Judge
 from lab.model import DiffusionModel
 from lab.parts import Parts
-from lab.render import Section, from_uint8, grid, page, save_image
+from lab.render import Section, from_uint8, grid, page, save_image, to_uint8
 from lab.render.provenance import write_whole
 from lab.runs import check_run, pictures_of
 
@@ -101,7 +103,7 @@ def table(found: Worth) -> list[dict[str, Any]]:
 @entry_point("evaluate", check)
 def main(cfg: DictConfig) -> None:
     """Sample, compare, and write JSON, a sheet of possible copies and a page."""
-    model = lab.load(cfg.run, cfg.device)
+    model, processes = lab.load(cfg.run, cfg.device or str(local_device())), this_process()
     train, held_out = (pictures_of(cfg.run, split, cfg.data) for split in ("train", "held_out"))  # type: ignore[arg-type]
     check_reference(cfg.n, len(train))
     if cfg.cas_steps and not getattr(model.conditioner, "class_names", ()):
@@ -112,11 +114,16 @@ def main(cfg: DictConfig) -> None:
     asked["guidance_scale"] = model.sampling.guidance_scale if cfg.guidance_scale is None else cfg.guidance_scale
     folder = Path(cfg.out) if cfg.out is not None else Path(cfg.run) / "evaluation" / f"{asked['guidance_scale']:g}"
     facts = {**model.provenance, **vars(model.sampling), **asked, "n": cfg.n}
-    logger.info("%d samples: about %.0f minutes", cfg.n, estimate(model, cfg.n, asked) / 60)
+    if processes.is_main_process:
+        minutes = estimate(model, cfg.n, asked) / 60 / processes.num_processes
+        logger.info("%d samples: about %.0f minutes", cfg.n, minutes)
     pixels, labels = draw(model, cfg.n, asked, Parts(folder, facts))
+    learned = what_is_learned(cfg, pixels, labels, train, held_out, folder) if cfg.cas_steps else {}
+    if not processes.is_main_process:
+        return  # the rest is one process's work
     found, audit = worth(pixels, labels, train, held_out, judge, space, cfg.seed)
-    if cfg.cas_steps:
-        found = with_cas(found, pixels, labels, train, held_out, folder, cfg.cas_steps)
+    sides = {side: replace(getattr(found, side), **scores) for side, scores in learned.items()}
+    found = replace(found, **sides)
     told = {**facts, **found.facts()}
     write_whole(folder / RESULT, lambda staged: staged.write_text(json.dumps(told, indent=2, default=str) + "\n"))
     save_image(pairs(pixels, train, audit, min(cfg.suspicious, cfg.n)), folder / "copies.png", facts)
@@ -126,26 +133,18 @@ def main(cfg: DictConfig) -> None:
     logger.info("open %s", folder / "index.html")
 
 
-def with_cas(
-    found: Worth,
-    pixels: torch.Tensor,
-    labels: torch.Tensor,
-    train: ImageSet,
-    held_out: ImageSet,
-    folder: Path,
-    steps: int,
-) -> Worth:
-    """The same with what classifiers learn from the samples, and from the real pictures of the floor, alone."""
-    floor, _ = floor_pictures(train, found.n, found.seed)
-    real = (train.view(floor).permute(0, 2, 3, 1) + 1).mul(127.5).round().to(torch.uint8)
-    sides = {}
-    for name, side, (shown, asked) in (
-        ("generated", found.generated, (pixels, labels)),
-        ("real", found.real, (real, train.labels[floor])),
-    ):
-        scores = classification_accuracy(shown, asked, held_out, folder / f"cas_{name}", steps, found.seed)
-        sides[name] = replace(side, cas_top1=scores["top1"], cas_top5=scores["top5"])
-    return replace(found, generated=sides["generated"], real=sides["real"])
+def what_is_learned(
+    cfg: DictConfig, pixels: torch.Tensor, labels: torch.Tensor, train: ImageSet, held_out: ImageSet, folder: Path
+) -> dict[str, dict[str, float]]:
+    """What classifiers learn from the samples, and from the real pictures of the floor, alone: cas_top1, cas_top5."""
+    floor, _ = floor_pictures(train, cfg.n, cfg.seed)
+    real = torch.from_numpy(to_uint8(train.view(floor)))
+    sides = {"generated": (pixels, labels), "real": (real, train.labels[floor])}
+    learned = {}
+    for side, (shown, asked) in sides.items():
+        scores = classification_accuracy(shown, asked, held_out, folder / f"cas_{side}", cfg.cas_steps, cfg.seed)
+        learned[side] = {"cas_top1": scores["top1"], "cas_top5": scores["top5"]}
+    return learned
 
 
 def about(found: Worth) -> str:

@@ -36,11 +36,12 @@ class Parts:
             return load_file(path)
         except (SafetensorError, OSError):  # none yet, or damaged
             part = {key: tensor.contiguous() for key, tensor in make().items()}
-        self._make_room()
+        self.open()
         write_whole(path, lambda staged: staged.write_bytes(save(part)))
         return part
 
-    def _make_room(self) -> None:
+    def open(self) -> None:
+        """The folder made, and pieces of other facts removed; processes that share it let one of them do it first."""
         if self.folder.is_dir():
             return
         shutil.rmtree(self.root, ignore_errors=True)

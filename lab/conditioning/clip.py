@@ -1,6 +1,7 @@
 """CLIP vectors as conditions: image vectors in training, text or image vectors when sampling."""
 
 from collections.abc import Sequence
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from lab.conditioning.classes import class_index
 from lab.data import Batch, ImageSet, open_image
 from lab.device import local_device
 from lab.errors import LabError
+from lab.seeding import noise as seeded_noise
 
 CLASS_PROMPT = "a photo of a {name}, a type of flower"
 
@@ -59,6 +61,8 @@ class ClipVector(ClipConditioner):
     model, pretrained, fingerprint   as in ClipConditioner
     modality_shift      move text vectors by the difference of the set's mean image and mean caption vector
                         (Liang et al. 2022, "Mind the gap"), since the network has seen image vectors only
+    noise               Gaussian, on image vectors in training, in standard deviations of the set's: what is blurred
+                        reaches as far as the texts (Nukrai et al. 2022, "Text-only training ... noise-injected CLIP")
     dim, fingerprint and class_names are filled in by training and kept in the run's config
     """
 
@@ -72,12 +76,15 @@ class ClipVector(ClipConditioner):
         pretrained: str = "flower_clip",
         dropout: float = 0.1,
         modality_shift: bool = True,
+        noise: float = 0.0,
         dim: int = 0,
         fingerprint: str | None = None,
         class_names: Sequence[str] = (),
     ) -> None:
         super().__init__(model, pretrained, dim, dropout, fingerprint)
-        self.modality_shift, self.class_names = modality_shift, tuple(class_names)
+        if not (noise >= 0 and isfinite(noise)):
+            raise LabError(f"conditioning.noise={noise}: use 0 or more standard deviations")
+        self.modality_shift, self.noise, self.class_names = modality_shift, noise, tuple(class_names)
         self._vectors: Tensor | None = None  # (N, dim), of the prepared set
         self._allocate(dim)
 
@@ -110,10 +117,14 @@ class ClipVector(ClipConditioner):
         }
 
     def training_inputs(self, batch: Batch, uniform: Tensor) -> Tensor:
-        """(B, dim) of unit norm."""
+        """(B, dim) of unit norm, and the noise on them."""
         if self._vectors is None:
             raise ValueError("prepare(images) comes before training")
-        return self._vectors[batch.indices]
+        vectors = self._vectors[batch.indices]
+        if self.noise == 0:
+            return vectors
+        drawn = seeded_noise((self.dim,), 0, (uniform[:, 0] * 2**53).long().tolist(), "clip vectors")
+        return vectors + self.noise * self.std.cpu() * drawn
 
     def inputs(self, request: Request) -> Tensor:
         """(B, dim) vectors of prompts, of class names through a prompt, or of images."""

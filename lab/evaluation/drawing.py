@@ -1,7 +1,7 @@
 """The samples that an evaluation looks at: as many of each class, kept as they are made."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -9,9 +9,10 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from lab.conditioning import Condition
+from lab.device import this_process
 from lab.errors import LabError
 from lab.model import DiffusionModel
-from lab.parts import Parts
+from lab.parts import Part, Parts
 from lab.render import to_uint8
 
 
@@ -19,15 +20,31 @@ def draw(model: DiffusionModel, count: int, settings: Mapping[str, Any], parts: 
     """Pixels (N, H, W, 3) uint8 and classes (N,) of `count` samples, the classes in turn; -1 where there are none.
 
     settings   of `DiffusionModel.sample`; sample i has number i, whatever the batch
-    parts      where what is finished is kept, a batch a piece, so that several processes may share the work
+    parts      where what is finished is kept
     """
     condition, labels = classes_in_turn(model, count)
-    batch_size = settings.get("batch_size") or model.sampling.batch_size
+    return sampled(model, condition, labels.clamp(min=0), range(count), settings, parts), labels
 
-    def pieces(chunk: Tensor) -> dict[str, Tensor]:
+
+def sampled(
+    model: DiffusionModel,
+    condition: Condition,
+    which: Tensor,
+    numbers: Sequence[int],
+    settings: Mapping[str, Any],
+    parts: Parts,
+) -> Tensor:
+    """Pixels (N, H, W, 3) uint8 of samples with these numbers, each under row `which` (N,) of the condition.
+
+    A batch is a piece, which is kept. The processes that accelerate has launched share the pieces; all of them return
+    all samples, so that their `parts` must be one folder.
+    """
+    chunks = torch.arange(len(which)).split(settings.get("batch_size") or model.sampling.batch_size)
+
+    def made(chunk: Tensor) -> Part:
         samples = model.sample(
-            condition=condition[labels[chunk].clamp(min=0).to(condition.vector.device)],
-            numbers=chunk.tolist(),
+            condition=condition[which[chunk].to(condition.vector.device)],
+            numbers=[numbers[int(row)] for row in chunk],
             output="tensor",
             progress=False,
             **settings,
@@ -35,12 +52,17 @@ def draw(model: DiffusionModel, count: int, settings: Mapping[str, Any], parts: 
         assert isinstance(samples, Tensor)
         return {"pixels": torch.from_numpy(to_uint8(samples))}
 
-    chunks = torch.arange(count).split(batch_size)
-    found = [
-        parts.get(f"samples_{int(chunk[0]):06d}", lambda chunk=chunk: pieces(chunk))["pixels"]  # type: ignore[misc]
-        for chunk in tqdm(chunks, desc="sampling", leave=False, disable=None)
-    ]
-    return torch.cat(found), labels
+    def piece(chunk: Tensor) -> Tensor:
+        return parts.get(f"samples_{int(chunk[0]):06d}", lambda: made(chunk))["pixels"]
+
+    processes = this_process()
+    with processes.main_process_first():
+        parts.open()
+    mine = chunks[processes.process_index :: processes.num_processes]
+    for chunk in tqdm(mine, desc="sampling", leave=False, disable=None if processes.is_main_process else True):
+        piece(chunk)
+    processes.wait_for_everyone()
+    return torch.cat([piece(chunk) for chunk in chunks])
 
 
 def classes_in_turn(model: DiffusionModel, count: int) -> tuple[Condition, Tensor]:

@@ -5,9 +5,11 @@ import os
 from pathlib import Path
 
 import torch
-from accelerate import Accelerator, PartialState
+from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from accelerate.utils import ProjectConfiguration
+
+from lab.device import this_process
 
 logger = logging.getLogger(__name__)
 
@@ -34,10 +36,10 @@ def make_accelerator(
     trackers: accelerate's, by name; they write into `run_dir`/trackers.
     """
     AcceleratorState._reset_state()  # a process may train twice, e.g. a CLIP first, each in its own precision
-    on_cpu = not torch.accelerator.is_available()  # said aloud, or several processes on CPUs would not find each other
+    on_cpu = not torch.accelerator.is_available()
     if on_cpu and "ACCELERATE_MIXED_PRECISION" in os.environ and "RANK" not in os.environ:
         logger.warning("accelerate launch started one process here; several on CPUs take --multi_gpu, odd as it sounds")
-    in_bf16 = computes_bf16(precision, PartialState(cpu=on_cpu).device)
+    in_bf16 = computes_bf16(precision, this_process().device)
     return Accelerator(
         cpu=on_cpu,
         mixed_precision="bf16" if in_bf16 else "no",

@@ -92,6 +92,29 @@ def test_training_inputs_are_unit_vectors_that_a_mirror_does_not_change(prepared
     assert torch.equal(some, inputs[[7, 3]])
 
 
+def test_noise_on_vectors_has_the_size_it_is_given_and_belongs_to_the_row(clip: FakeClip, tmp_path: Path) -> None:
+    conditioner = ClipVector(noise=0.5)
+    conditioner.prepare(image_set(), str(tmp_path))
+    batch = image_set().batch(torch.arange(N).repeat(50))
+    uniform = torch.rand(len(batch.indices), 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    noisy = conditioner.training_inputs(batch, uniform)
+    conditioner.noise = 0.0
+    moved = conditioner(noisy).vector - conditioner(conditioner.training_inputs(batch, uniform)).vector
+    assert float(moved.std()) == pytest.approx(0.5, rel=0.02)
+    assert float(moved.mean()) == pytest.approx(0, abs=0.02)
+    conditioner.noise = 0.5
+    rows = torch.tensor([5, 2])
+    some = conditioner.training_inputs(image_set().batch(batch.indices[rows]), uniform[rows])
+    assert torch.equal(some, noisy[rows])
+    assert torch.equal(conditioner.inputs(Request(prompts=["a rose"])), conditioner.inputs(Request(prompts=["a rose"])))
+
+
+@pytest.mark.parametrize("noise", [-0.1, float("nan"), float("inf")])
+def test_noise_that_is_none_is_refused(noise: float) -> None:
+    with pytest.raises(LabError, match=r"conditioning\.noise"):
+        ClipVector(noise=noise)
+
+
 def test_the_config_and_the_weights_rebuild_it(prepared: ClipVector, clip: FakeClip, tmp_path: Path) -> None:
     record = ClipVector().prepare(image_set(), str(tmp_path))
     assert record == {"dim": DIM, "fingerprint": clip.fingerprint, "class_names": list(NAMES)}
