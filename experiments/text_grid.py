@@ -57,20 +57,27 @@ def prompts_of(cfg: DictConfig) -> list[str]:
     return prompts
 
 
+def colours_in(text: str) -> set[str]:
+    """The colours that a text names."""
+    return set(re.findall(r"[a-z]+", text.lower())) & set(COLOURS)
+
+
 def colour_in(prompt: str) -> str | None:
     """The colour that a prompt asks for; None where it names none or several."""
-    named = set(re.findall(r"[a-z]+", prompt.lower())) & set(COLOURS)
+    named = colours_in(prompt)
     return named.pop() if len(named) == 1 else None
 
 
 def agreement(prompts: Sequence[str], pixels: Tensor) -> list[float | None]:
     """For each prompt the share of its samples (P, N, H, W, 3) uint8 with the colour it names; None without one."""
-    found: list[float | None] = []
-    for prompt, samples in zip(prompts, pixels, strict=True):
-        colour = colour_in(prompt)
-        seen = [COLOURS[index] == colour for index in dominant_colours(samples).tolist()]
-        found.append(None if colour is None else sum(seen) / len(seen))
-    return found
+    colours = [colour_in(prompt) for prompt in prompts]
+    pairs = zip(colours, pixels, strict=True)
+    return [None if colour is None else share_of(colour, samples) for colour, samples in pairs]
+
+
+def share_of(colour: str, pixels: Tensor) -> float:
+    """The share of samples (N, H, W, 3) uint8 whose flower has that colour."""
+    return float((dominant_colours(pixels) == COLOURS.index(colour)).float().mean())
 
 
 def run(cfg: DictConfig) -> Report:

@@ -1,0 +1,87 @@
+"""The cures of the modality gap, on a CLIP run that was trained for a moment."""
+
+import csv
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+import lab
+from experiments import modality_gap
+from experiments.modality_gap import Row, ask, species_of
+from lab.config import compose
+from lab.errors import LabError
+from lab.parts import Parts
+from lab.render import from_uint8
+
+Command = Callable[..., tuple[int, str]]
+SMALL = ("colours=[red,blue]", "species=[3,0]", "count=2", "num_inference_steps=2")
+
+
+def test_the_command_measures_with_and_without_the_shift(
+    clip_run: Path, judge_run: Path, run_command: Command, tmp_path: Path, plain_names: None
+) -> None:
+    asked = (f"runs=[{clip_run}]", f"judge={judge_run}", f"out={tmp_path}", *SMALL)
+    code, said = run_command(modality_gap.main, *asked)
+    assert code == 0, said
+    with (tmp_path / "modality_gap.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [row["shift_when_sampling"] for row in rows] == ["False", "True"]
+    for row in rows:
+        assert float(row["colours"]) in [part / 8 for part in range(9)]  # two species, two colours, two samples
+        assert 0 <= float(row["classes_first"]) <= float(row["classes_five"]) <= 1
+    assert "cures: neither" in said and "cures: shift" in said
+    sheets = [(tmp_path / name / "colours.png").read_bytes() for name in ("0_plain", "0_shifted")]
+    assert sheets[0] != sheets[1]
+
+
+def test_one_noise_serves_all_prompts(clip_run: Path, tmp_path: Path) -> None:
+    model = lab.load(clip_run)
+    settings = {"num_inference_steps": 2, "seed": 1, "batch_size": 3}
+    made = ask(model, ["a red flower", "a blue flower"], 2, settings, Parts(tmp_path, {}))
+    again = model.sample(["a blue flower"], numbers=[0, 1], count=2, output="tensor", **settings)  # type: ignore[arg-type]
+    assert isinstance(again, torch.Tensor)
+    assert float((from_uint8(made[1]) - again).abs().max()) <= 1 / 255 + 1e-3
+
+
+def test_cures_are_named() -> None:
+    nothing = {"colours": 0.5, "blue": None, "species": None, "classes_first": None, "classes_five": None}
+    named = [Row("run", noise, shift, **nothing).cures for noise in (0.0, 0.5) for shift in (False, True)]
+    assert named == ["neither", "shift", "noise", "noise and shift"]
+
+
+@pytest.fixture
+def plain_names(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The built-in flowers' classes have colours in their names, which only this experiment minds."""
+    monkeypatch.setattr(modality_gap, "colours_in", lambda text: set())
+
+
+def test_species_with_a_colour_in_their_name_are_refused(clip_run: Path) -> None:
+    model = lab.load(clip_run)
+    model.conditioner.class_names = ("pink primrose", "rose", "blackberry lily", "red ginger")  # type: ignore[assignment]
+    assert species_of(model, compose("modality_gap", [])) == ["rose", "blackberry lily"]
+    with pytest.raises(LabError, match="species=red ginger: it has a colour in its name"):
+        species_of(model, compose("modality_gap", ["species=[rose,3]"]))
+
+
+@pytest.mark.parametrize(
+    ("override", "words"),
+    [
+        ("runs=null", "runs=[...]: name CLIP runs"),
+        ("colours=[]", "colours=[]: name some of"),
+        ("colours=[mauve]", "colours=mauve: use some of"),
+        ("count=0", "count=0: use at least 1"),
+        ("class_count=-1", "class_count=-1: use at least 0"),
+        ("species=[moon]", "moon: no such class"),
+    ],
+)
+def test_mistakes_are_one_line(clip_run: Path, run_command: Command, tmp_path: Path, override: str, words: str) -> None:
+    code, said = run_command(modality_gap.main, f"runs=[{clip_run}]", f"out={tmp_path / 'new'}", override)
+    assert code == 2 and words in said, said
+    assert not (tmp_path / "new").exists()
+
+
+def test_class_runs_are_refused(class_run: Path, run_command: Command) -> None:
+    code, said = run_command(modality_gap.main, f"runs=[{class_run}]")
+    assert code == 2 and "it is not conditioned on CLIP's vectors" in said
