@@ -20,7 +20,6 @@ from torch import Tensor
 import lab
 from experiments.common import SAMPLING, SAMPLING_TYPES, Report, to_csv
 from experiments.sweeps import plain
-from experiments.text_grid import colours_in, share_of
 from lab import LabError
 from lab.cli import entry_point
 from lab.clip.captions import class_prompts, with_articles
@@ -29,6 +28,7 @@ from lab.conditioning import ClipVector
 from lab.conditioning.classes import class_index
 from lab.config import check_types
 from lab.critics import judge_of
+from lab.evaluation.agreement import colours_in, share_of
 from lab.evaluation.drawing import sampled
 from lab.judging import Judge, recognised
 from lab.model import DiffusionModel

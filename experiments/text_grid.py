@@ -1,7 +1,6 @@
 """Does it draw what words say? python -m experiments.text_grid run=results/clip_cond: prompts left, samples right."""
 
 import logging
-import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -16,9 +15,9 @@ from experiments.developing import develop, film
 from experiments.subjects import Similarity, ask
 from lab import LabError
 from lab.cli import entry_point
-from lab.clip.colours import COLOURS, dominant_colours
 from lab.conditioning import ClipConditioner
 from lab.config import check_types
+from lab.evaluation.agreement import colour_in, share_of
 from lab.parts import Parts
 from lab.render import Scrub, Section, check_video, from_uint8, grid, save_image, save_video
 from lab.runs import check_run
@@ -57,27 +56,11 @@ def prompts_of(cfg: DictConfig) -> list[str]:
     return prompts
 
 
-def colours_in(text: str) -> set[str]:
-    """The colours that a text names."""
-    return set(re.findall(r"[a-z]+", text.lower())) & set(COLOURS)
-
-
-def colour_in(prompt: str) -> str | None:
-    """The colour that a prompt asks for; None where it names none or several."""
-    named = colours_in(prompt)
-    return named.pop() if len(named) == 1 else None
-
-
 def agreement(prompts: Sequence[str], pixels: Tensor) -> list[float | None]:
     """For each prompt the share of its samples (P, N, H, W, 3) uint8 with the colour it names; None without one."""
     colours = [colour_in(prompt) for prompt in prompts]
     pairs = zip(colours, pixels, strict=True)
     return [None if colour is None else share_of(colour, samples) for colour, samples in pairs]
-
-
-def share_of(colour: str, pixels: Tensor) -> float:
-    """The share of samples (N, H, W, 3) uint8 whose flower has that colour."""
-    return float((dominant_colours(pixels) == COLOURS.index(colour)).float().mean())
 
 
 def run(cfg: DictConfig) -> Report:

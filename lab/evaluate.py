@@ -7,30 +7,38 @@ from zero (the judge), whose own accuracy on held-out pictures is always told. S
 
 import json
 import logging
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from omegaconf import DictConfig, OmegaConf
-from PIL import Image
 
 import lab
 from lab.cli import entry_point
+from lab.clip import Clip
+from lab.conditioning import ClipConditioner
 from lab.config import check_types
 from lab.critics import clip_of, judge_of
 from lab.data import ImageSet
 from lab.device import local_device, this_process
 from lab.errors import LabError
-from lab.evaluation import Audit, FeatureSpace, clip_space, inception_space, judge_space, timm_space
+from lab.evaluation import FeatureSpace, clip_space, inception_space, judge_space, timm_space
+from lab.evaluation.agreement import (
+    COLOUR_PROMPTS,
+    factors_of_classes,
+    factors_recovered,
+    share_of,
+    similarity,
+)
 from lab.evaluation.cas import classification_accuracy
-from lab.evaluation.drawing import draw, estimate
-from lab.evaluation.worth import Worth, check_reference, floor_pictures, worth
+from lab.evaluation.drawing import draw, estimate, sampled
+from lab.evaluation.report import about, pairs, sections, table
+from lab.evaluation.worth import check_reference, floor_pictures, worth
 from lab.judging import Judge
 from lab.model import DiffusionModel
 from lab.parts import Parts
-from lab.render import Section, from_uint8, grid, page, save_image, to_uint8
+from lab.render import from_uint8, page, save_image, to_uint8
 from lab.render.provenance import write_whole
 from lab.runs import check_run, pictures_of
 
@@ -42,7 +50,7 @@ TYPES: dict[str, Any] = {
     "guidance_scale": float | None,
     "guidance_interval": Sequence[float] | None,
     "batch_size": int | None,
-    "cas_steps": int,
+    **dict.fromkeys(("cas_steps", "colour_count"), int),
     **dict.fromkeys(("sampler", "space"), str),
     **dict.fromkeys(("run", "spacing", "judge", "device", "out", "data.root", "data.cache_dir"), str | None),
 }
@@ -52,7 +60,7 @@ def check(cfg: DictConfig) -> None:
     """LabError for a run or judge that is none, and for numbers that cannot be."""
     check_types(cfg, TYPES)
     check_run(cfg.run)
-    for key, least in (("n", 10), ("num_inference_steps", 1), ("suspicious", 1), ("cas_steps", 0)):
+    for key, least in (("n", 10), ("num_inference_steps", 1), ("suspicious", 1), ("cas_steps", 0), ("colour_count", 0)):
         if cfg[key] < least:
             raise LabError(f"{key}={cfg[key]}: use at least {least}")
     if cfg.space not in ("judge", "clip", "inception") and not cfg.space.startswith("timm/"):
@@ -80,26 +88,6 @@ def space_of(cfg: DictConfig, judge: Judge, model: DiffusionModel) -> FeatureSpa
     return judge_space(judge) if cfg.space == "judge" else timm_space(cfg.space.removeprefix("timm/"), model.device)
 
 
-def pairs(pixels: torch.Tensor, train: ImageSet, audit: Audit, count: int) -> Image.Image:
-    """The samples nearest to a training picture, each above it. It holds pictures of the data set."""
-    chosen = audit.suspicious(count)
-    samples, neighbours = from_uint8(pixels[chosen]), train.view(audit.neighbours[chosen])
-    columns = min(8, len(chosen))
-    rows = [part for pair in zip(samples.split(columns), neighbours.split(columns), strict=True) for part in pair]
-    captions = [f"{float(distance):.2f}" for distance in audit.distances[chosen]]
-    texts = [text for part in range(0, len(captions), columns) for text in
-             [*captions[part : part + columns], *[""] * len(captions[part : part + columns])]]  # fmt: skip
-    return grid(torch.cat(rows), captions=texts, columns=columns, title="samples, and below each its nearest", cell=64)
-
-
-def table(found: Worth) -> list[dict[str, Any]]:
-    """A row a measure: generated, real at the same n."""
-    generated, real = (found.facts()[side] for side in ("generated", "real"))
-    return [
-        {"measure": name, "generated": value, f"real, n = {found.n}": real[name]} for name, value in generated.items()
-    ]
-
-
 @entry_point("evaluate", check)
 def main(cfg: DictConfig) -> None:
     """Sample, compare, and write JSON, a sheet of possible copies and a page."""
@@ -118,57 +106,76 @@ def main(cfg: DictConfig) -> None:
         minutes = estimate(model, cfg.n, asked) / 60 / processes.num_processes
         logger.info("%d samples: about %.0f minutes", cfg.n, minutes)
     pixels, labels = draw(model, cfg.n, asked, Parts(folder, facts))
-    learned = what_is_learned(cfg, pixels, labels, train, held_out, folder) if cfg.cas_steps else {}
+    more = further(cfg, model, (pixels, labels), train, held_out, folder, facts)
     if not processes.is_main_process:
         return  # the rest is one process's work
     found, audit = worth(pixels, labels, train, held_out, judge, space, cfg.seed)
-    sides = {side: replace(getattr(found, side), **scores) for side, scores in learned.items()}
-    found = replace(found, **sides)
-    told = {**facts, **found.facts()}
+    floor, _ = floor_pictures(train, cfg.n, cfg.seed)
+    sides = {"generated": (from_uint8(pixels), labels), "real": (train.view(floor), train.labels[floor])}
+    for side, (images, classes) in sides.items():
+        found = found.plus(side, **more[side], **names_met(clip_of(model, cfg.run), images, classes, train))
+    factors = known_factors(judge, sides, train)
+    told = {**facts, **found.facts(), "factors": factors}
     write_whole(folder / RESULT, lambda staged: staged.write_text(json.dumps(told, indent=2, default=str) + "\n"))
     save_image(pairs(pixels, train, audit, min(cfg.suspicious, cfg.n)), folder / "copies.png", facts)
     logger.info("%s", "\n".join(f"{row['measure']:<12} {_text(row)}" for row in table(found)))
     logger.info(about(found))
-    page(folder / "index.html", "What is it worth?", sections(found, cfg, folder, asked["guidance_scale"]))
+    command = f"python -m lab.evaluate run={cfg.run} guidance_scale={asked['guidance_scale']:g}"
+    page(folder / "index.html", "What is it worth?", sections(found, factors, folder, command))
     logger.info("open %s", folder / "index.html")
 
 
-def what_is_learned(
-    cfg: DictConfig, pixels: torch.Tensor, labels: torch.Tensor, train: ImageSet, held_out: ImageSet, folder: Path
+def further(
+    cfg: DictConfig,
+    model: DiffusionModel,
+    samples: tuple[torch.Tensor, torch.Tensor],
+    train: ImageSet,
+    held_out: ImageSet,
+    folder: Path,
+    facts: Mapping[str, Any],
 ) -> dict[str, dict[str, float]]:
-    """What classifiers learn from the samples, and from the real pictures of the floor, alone: cas_top1, cas_top5."""
-    floor, _ = floor_pictures(train, cfg.n, cfg.seed)
-    real = torch.from_numpy(to_uint8(train.view(floor)))
-    sides = {"generated": (pixels, labels), "real": (real, train.labels[floor])}
-    learned = {}
-    for side, (shown, asked) in sides.items():
-        scores = classification_accuracy(shown, asked, held_out, folder / f"cas_{side}", cfg.cas_steps, cfg.seed)
-        learned[side] = {"cas_top1": scores["top1"], "cas_top5": scores["top5"]}
-    return learned
+    """What "generated" and "real" pictures get in those measures that all processes compute together.
+
+    What classifiers learn from either alone, cas_top1 and cas_top5, and the colours of prompts' samples.
+    """
+    parts = Parts(folder / "colours", {**facts, "count": cfg.colour_count})
+    found: dict[str, dict[str, float]] = {"generated": colours_shown(model, cfg, facts, parts), "real": {}}
+    if cfg.cas_steps:
+        floor, _ = floor_pictures(train, cfg.n, cfg.seed)
+        real = (torch.from_numpy(to_uint8(train.view(floor))), train.labels[floor])
+        for side, (pixels, labels) in (("generated", samples), ("real", real)):
+            scores = classification_accuracy(pixels, labels, held_out, folder / f"cas_{side}", cfg.cas_steps, cfg.seed)
+            found[side] |= {f"cas_{name}": share for name, share in scores.items()}
+    return found
 
 
-def about(found: Worth) -> str:
-    """What must be known to read the numbers."""
-    judge = (
-        f"The judge is right about {found.judge['top1']:.1%} of held-out pictures, and has the class among its first "
-    )
-    space = f"five for {found.judge['top5']:.1%}. Space: {found.space}. "
-    counts = f"{found.n} samples and {found.n} real pictures, each against the same {found.reference} others; "
-    return f"{judge}{space}{counts}seed {found.seed}."
+def names_met(clip: Clip | None, images: torch.Tensor, classes: torch.Tensor, train: ImageSet) -> dict[str, float]:
+    """{"clip_similarity"} of pictures with the names of their classes; {} without classes or CLIP."""
+    if clip is None or bool((classes < 0).any()):
+        return {}
+    return {"clip_similarity": similarity(clip, images, classes, train.class_names)}
 
 
-def sections(found: Worth, cfg: DictConfig, folder: Path, guidance_scale: float) -> list[Section]:
-    """The page: numbers, and possible copies."""
-    command = f"python -m lab.evaluate run={cfg.run} guidance_scale={guidance_scale:g}"
-    copies = (
-        f"{found.generated.copies:.1%} of the samples are nearer to a training picture than all but 1 % of held-out "
-        "ones are; the nearest are shown. The sheet holds pictures of the data set."
-    )
-    sheet = (folder / "copies.png", "samples, and below each the nearest training picture")
-    return [
-        Section("Numbers", about(found), table=table(found), command=command),
-        Section("Copies?", copies, images=[sheet]),
+def colours_shown(model: DiffusionModel, cfg: DictConfig, facts: Mapping[str, Any], parts: Parts) -> dict[str, float]:
+    """{"colours"}: the share of samples of colour prompts that have the colour; {} for a run that takes no prompts."""
+    if not isinstance(model.conditioner, ClipConditioner) or cfg.colour_count == 0:
+        return {}
+    which = torch.arange(len(COLOUR_PROMPTS)).repeat_interleave(cfg.colour_count)
+    condition, settings = model.condition(list(COLOUR_PROMPTS.values())), {key: facts[key] for key in SETTINGS}
+    pixels = sampled(model, condition, which, range(len(which)), settings, parts)
+    shares = [
+        share_of(colour, some) for colour, some in zip(COLOUR_PROMPTS, pixels.split(cfg.colour_count), strict=True)
     ]
+    return {"colours": sum(shares) / len(shares)}
+
+
+def known_factors(
+    judge: Judge, sides: Mapping[str, tuple[torch.Tensor, torch.Tensor]], train: ImageSet
+) -> dict[str, dict[str, float]]:
+    """By factor of the data's classes, where they are known, and by side the share that is recovered."""
+    factors = factors_of_classes(train) if bool((sides["generated"][1] >= 0).all()) else {}
+    found = {side: factors_recovered(judge, images, classes, factors) for side, (images, classes) in sides.items()}
+    return {factor: {side: shares[factor] for side, shares in found.items()} for factor in factors}
 
 
 def _text(row: dict[str, Any]) -> str:

@@ -28,9 +28,22 @@ def test_it_writes_numbers_beside_those_of_real_pictures(
     assert found["generated"].keys() == found["real"].keys() >= {"fid", "kid", "kid_error", "top1", "copies"}
     assert 0 <= found["generated"]["cas_top1"] <= found["generated"]["cas_top5"] <= 1
     assert found["guidance_scale"] == 2 and found["judge"]["images"] == 40 and found["space"].startswith("judge ")
+    assert found["factors"].keys() >= {"petal_colour", "petal_count"}
+    assert all(0 <= shares[side] <= 1 for shares in found["factors"].values() for side in ("generated", "real"))
+    assert found["generated"]["clip_similarity"] is None and found["generated"]["colours"] is None
     assert "The judge is right about" in said and "24 samples: about" in said
     assert {"copies.png", "index.html", "parts"} <= {path.name for path in folder.iterdir()}
     assert len(list((folder / "parts").rglob("samples_*.safetensors"))) == 3
+
+
+def test_of_a_clip_run_names_and_colours_are_measured_too(
+    clip_run: Path, run_command: Command, tmp_path: Path, asked: tuple[str, ...]
+) -> None:
+    code, said = run_command(evaluate.main, f"run={clip_run}", *asked, "colour_count=1")
+    assert code == 0, said
+    found = json.loads((tmp_path / "evaluation" / "2" / "evaluation.json").read_text())
+    assert -1 <= found["generated"]["clip_similarity"] <= 1 and -1 <= found["real"]["clip_similarity"] <= 1
+    assert found["generated"]["colours"] in [part / 8 for part in range(9)] and found["real"]["colours"] is None
 
 
 def test_compare_puts_runs_beside_real_pictures(

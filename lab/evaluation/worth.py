@@ -1,7 +1,7 @@
 """All measures of some generated pictures together, and what as many real ones get."""
 
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import torch
@@ -34,6 +34,8 @@ class Measures:
     diversity: float  # mean distance within a class, root mean square of the space's numbers
     saturation: float  # HSV, mean over pixels
     copies: float  # share nearer to a training picture than nearly all held-out ones are; see `Audit`
+    clip_similarity: float = math.nan  # mean cosine with the name of the class, where a CLIP knows the data
+    colours: float = math.nan  # share of samples of colour prompts that have the colour, for runs that take prompts
     cas_top1: float = math.nan  # share of held-out pictures that a classifier trained on these alone is right about
     cas_top5: float = math.nan
 
@@ -49,6 +51,10 @@ class Worth:
     reference: int  # real pictures of the reference
     space: str
     seed: int
+
+    def plus(self, side: str, **numbers: float) -> "Worth":
+        """The same with further measures of "generated" or "real"."""
+        return replace(self, **{side: replace(getattr(self, side), **numbers)})
 
     def facts(self) -> dict[str, Any]:
         """As JSON takes it, which has no NaN."""

@@ -11,7 +11,7 @@ from omegaconf import OmegaConf
 
 from experiments import class_grid, text_grid
 from experiments.developing import develop
-from experiments.text_grid import PROMPTS, agreement, colour_in, prompts_of
+from experiments.text_grid import PROMPTS, agreement, prompts_of
 from lab import LabError
 from lab.model import DiffusionModel
 from lab.parts import Parts
@@ -28,11 +28,6 @@ def test_stages_are_predictions_and_end_with_the_samples(model: DiffusionModel, 
     assert isinstance(alone, torch.Tensor)
     torch.testing.assert_close(from_uint8(stages[-1]), alone, atol=1 / 255 + 1e-5, rtol=0)
     torch.testing.assert_close(stages[-2], stages[-1], atol=1, rtol=0)  # DDIM's last prediction is the sample
-
-
-def test_the_colour_of_a_prompt_is_the_one_it_names() -> None:
-    assert colour_in("A Red rose") == "red"
-    assert colour_in("a red and white rose") is None and colour_in("a scarred bud") is None
 
 
 def test_agreement_is_the_share_of_the_colour_asked_for() -> None:

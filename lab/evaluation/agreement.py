@@ -1,0 +1,70 @@
+"""How far pictures agree with what was asked for: to a CLIP, in colour, and in factors that are known."""
+
+import re
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from lab.clip import Clip
+from lab.clip.captions import class_prompts
+from lab.clip.colours import COLOURS, dominant_colours
+from lab.clip.retrieval import phrase_vectors
+from lab.data import ImageSet
+from lab.judging import Judge
+
+AT_A_TIME = 128  # pictures looked at together
+# The eight colours that flowers have, in words that are in no training caption.
+COLOUR_PROMPTS = {
+    colour: f"one big blossom, coloured {colour}, in a garden"
+    for colour in ("red", "orange", "yellow", "green", "blue", "purple", "pink", "white")
+}
+
+
+def colours_in(text: str) -> set[str]:
+    """The colours that a text names."""
+    return set(re.findall(r"[a-z]+", text.lower())) & set(COLOURS)
+
+
+def colour_in(prompt: str) -> str | None:
+    """The colour that a prompt asks for; None where it names none or several."""
+    named = colours_in(prompt)
+    return named.pop() if len(named) == 1 else None
+
+
+def share_of(colour: str, pixels: Tensor) -> float:
+    """The share of pictures (N, H, W, 3) uint8 whose flower has that colour."""
+    return float((dominant_colours(pixels) == COLOURS.index(colour)).float().mean())
+
+
+def similarity(clip: Clip, images: Tensor, labels: Tensor, class_names: Sequence[str]) -> float:
+    """Mean cosine of pictures (N, 3, H, W) in [-1, 1] and the names of their classes (N,), in a CLIP's space."""
+    texts = phrase_vectors(clip, [class_prompts(name) for name in class_names])
+    vectors = torch.cat([clip.encode_images(part).cpu() for part in images.split(AT_A_TIME)])
+    return float((vectors * texts[labels]).sum(dim=1).mean())
+
+
+def factors_of_classes(images: ImageSet) -> dict[str, list[str]]:
+    """By factor its value for each class, for a set whose factors are known and decided by the class; else {}."""
+    if not images.factors or not images.class_names:
+        return {}
+    first = {int(label): number for number, label in reversed(list(enumerate(images.labels.tolist())))}
+    if len(first) < len(images.class_names):
+        return {}
+    decided = {}
+    for factor in images.factors[0]:
+        values = [str(images.factors[first[label]][factor]) for label in range(len(images.class_names))]
+        pairs = zip(images.factors, images.labels.tolist(), strict=True)
+        if all(str(known[factor]) == values[label] for known, label in pairs):
+            decided[factor] = values
+    return decided
+
+
+def factors_recovered(judge: Judge, images: Tensor, labels: Tensor, factors: dict[str, list[str]]) -> dict[str, float]:
+    """By factor the share of pictures (N, 3, H, W) that the judge takes for a class with the value of theirs (N,)."""
+    seen = torch.cat([judge.logits(part).argmax(dim=1) for part in images.split(AT_A_TIME)])
+    pairs = list(zip(seen.tolist(), labels.tolist(), strict=True))
+    return {
+        factor: sum(values[found] == values[asked] for found, asked in pairs) / len(pairs)
+        for factor, values in factors.items()
+    }

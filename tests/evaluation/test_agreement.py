@@ -1,0 +1,76 @@
+"""Agreement with what was asked for: colours, names, and factors that are known."""
+
+import pytest
+import torch
+from torch import Tensor
+
+from lab.clip.captions import COLOURED
+from lab.data import ImageSet
+from lab.evaluation.agreement import (
+    COLOUR_PROMPTS,
+    colour_in,
+    factors_of_classes,
+    factors_recovered,
+    share_of,
+    similarity,
+)
+from lab.judging import Judge, JudgeNetwork
+
+NAMES = ("three red", "five red", "three blue")
+FACTORS = ({"count": 3, "colour": "red"}, {"count": 5, "colour": "red"}, {"count": 3, "colour": "blue"})
+
+
+def image_set(labels: list[int], **more: object) -> ImageSet:
+    factors = tuple({**FACTORS[label], **dict.fromkeys(more, number)} for number, label in enumerate(labels))
+    pixels = torch.zeros(len(labels), 4, 4, 3, dtype=torch.uint8)
+    return ImageSet("some", pixels, torch.tensor(labels), NAMES, 4, (), factors, "0" * 16)
+
+
+class Brightness(JudgeNetwork):
+    """Dark pictures are class 0, grey ones class 1, bright ones class 2."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        return -(images.mean(dim=(1, 2, 3))[:, None] - torch.tensor([-1.0, 0.0, 1.0])).abs()
+
+
+def test_the_colour_of_a_prompt_is_the_one_it_names() -> None:
+    assert colour_in("A Red rose") == "red"
+    assert colour_in("a red and white rose") is None and colour_in("a scarred bud") is None
+
+
+def test_a_share_counts_pictures_of_the_colour() -> None:
+    pixels = torch.tensor([[230, 10, 20], [250, 220, 20]], dtype=torch.uint8)[:, None, None].expand(2, 16, 16, 3)
+    assert (share_of("red", pixels), share_of("blue", pixels)) == (0.5, 0.0)
+
+
+def test_colour_prompts_are_unknown_to_training() -> None:
+    assert [colour_in(prompt) for prompt in COLOUR_PROMPTS.values()] == list(COLOUR_PROMPTS)
+    said = {template.format(colour=colour) for template in COLOURED for colour in COLOUR_PROMPTS}
+    assert not said & set(COLOUR_PROMPTS.values())
+
+
+def test_factors_that_the_class_decides_are_found() -> None:
+    assert factors_of_classes(image_set([2, 0, 1, 0])) == {"count": ["3", "5", "3"], "colour": ["red", "red", "blue"]}
+    assert "size" not in factors_of_classes(image_set([2, 0, 1, 0], size=None))  # another for each picture
+    assert factors_of_classes(image_set([0, 1])) == {}  # nothing is known of the third class
+
+
+def test_a_factor_is_recovered_where_the_class_seen_shares_it() -> None:
+    judge = Judge(Brightness(3), NAMES, 4, {})
+    images = torch.tensor([-1.0, 0.0, 1.0])[:, None, None, None].expand(3, 3, 4, 4)  # seen as 0, 1, 2
+    factors = factors_of_classes(image_set([0, 1, 2]))
+    assert factors_recovered(judge, images, torch.tensor([0, 1, 2]), factors) == {"count": 1.0, "colour": 1.0}
+    found = factors_recovered(judge, images, torch.tensor([0, 0, 0]), factors)
+    assert found == pytest.approx({"count": 2 / 3, "colour": 2 / 3})
+
+
+def test_similarity_is_the_cosine_with_the_classes_name() -> None:
+    class Fake:
+        def encode_text(self, prompts: list[str]) -> Tensor:
+            return torch.eye(2)[[int("blue" in prompt) for prompt in prompts]]
+
+        def encode_images(self, images: Tensor) -> Tensor:
+            return torch.stack([torch.tensor([0.6, 0.8])] * len(images))
+
+    found = similarity(Fake(), torch.zeros(4, 3, 4, 4), torch.tensor([0, 0, 0, 1]), ("rose", "blue iris"))  # type: ignore[arg-type]
+    assert found == pytest.approx((3 * 0.6 + 0.8) / 4)
