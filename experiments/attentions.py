@@ -11,7 +11,7 @@ from torch.autograd.graph import saved_tensors_hooks
 
 from experiments.timing import Step, seconds
 from lab.device import local_device
-from lab.networks.layers import FullAttention, LinearAttention
+from lab.networks.attention import FullAttention, LinearAttention
 
 A_ROUND = 0.02  # seconds at least, by repetition: a clock says little about less
 MIB = 2**20

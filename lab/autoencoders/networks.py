@@ -8,7 +8,8 @@ from torch import Tensor, nn
 
 from lab.autoencoders.base import Autoencoder
 from lab.errors import LabError
-from lab.networks.layers import FullAttention, norm, zero_
+from lab.networks.attention import FullAttention
+from lab.networks.layers import norm, zero_
 
 HEAD_DIM = 64
 

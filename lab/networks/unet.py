@@ -8,15 +8,8 @@ from torch import Tensor, nn
 
 from lab.conditioning.base import Condition
 from lab.errors import LabError
-from lab.networks.layers import (
-    ATTENTION,
-    FilterBank,
-    ResidualBlock,
-    SpatialTransformer,
-    TimeEmbedding,
-    norm,
-    zero_,
-)
+from lab.networks.attention import ATTENTION, SpatialTransformer
+from lab.networks.layers import FilterBank, ResidualBlock, TimeEmbedding, norm, zero_
 
 
 class _Stage(nn.Module):

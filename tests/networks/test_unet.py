@@ -10,7 +10,7 @@ from torch import Tensor
 from lab.conditioning import Condition
 from lab.errors import LabError
 from lab.networks import UNet
-from lab.networks.layers import FullAttention, LinearAttention
+from lab.networks.attention import FullAttention, LinearAttention
 
 SMALL: dict[str, Any] = {
     "sample_size": 16,
