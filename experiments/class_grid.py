@@ -63,8 +63,7 @@ def run(cfg: DictConfig) -> Report:
     facts = sampling_facts(model, cfg) | {"classes": subjects.names}
     rows = torch.arange(len(subjects)).repeat_interleave(cfg.count)
     settings = {key: facts["asked"][key] for key in SAMPLING}
-    condition = subjects.condition[rows.to(subjects.condition.vector.device)]
-    stages = develop(model, condition, range(len(rows)), settings, Parts(folder, facts))
+    stages = develop(model, subjects.condition[rows], range(len(rows)), settings, Parts(folder, facts))
     captions = [subjects.names[int(row)] for row in rows]
     layout = {"captions": captions, "columns": cfg.columns, "cell": CELL}
     save_image(grid(from_uint8(stages[-1]), **layout), folder / "class_grid.png", facts)

@@ -31,7 +31,7 @@ def develop(
             stages.append(torch.from_numpy(to_uint8(model.autoencoder.decode(state.x0))))
 
         samples = model.sample(
-            condition=condition[chunk.to(condition.vector.device)],
+            condition=condition[chunk],
             numbers=[numbers[int(row)] for row in chunk],
             output="tensor",
             progress=False,

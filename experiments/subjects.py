@@ -35,17 +35,16 @@ class Subjects:
     def repeated(self, count: int) -> "Subjects":
         """Each of them so many times in a row."""
         rows = torch.arange(len(self)).repeat_interleave(count)
-        condition = self.condition[rows.to(self.condition.vector.device)]
-        return self._of(rows.tolist(), condition)
+        return self._of(rows)
 
     def moved(self, by: int) -> "Subjects":
         """Each the one that stands so many places on, the first following the last."""
         rows = (torch.arange(len(self)) + by) % len(self)
-        return self._of(rows.tolist(), self.condition[rows.to(self.condition.vector.device)])
+        return self._of(rows)
 
-    def _of(self, rows: Sequence[int], condition: Condition) -> "Subjects":
+    def _of(self, rows: Tensor) -> "Subjects":
         classes = tuple(self.classes[i] for i in rows) if self.classes else ()
-        return Subjects([self.names[i] for i in rows], condition, [self.phrases[i] for i in rows], classes)
+        return Subjects([self.names[i] for i in rows], self.condition[rows], [self.phrases[i] for i in rows], classes)
 
 
 def ask(

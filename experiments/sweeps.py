@@ -80,7 +80,7 @@ def sweep(
     def pieces(chunk: Tensor) -> Part:
         seen = Watching()
         images = model.sample(
-            condition=subjects.condition[subject[chunk].to(subjects.condition.vector.device)],
+            condition=subjects.condition[subject[chunk]],
             numbers=number[chunk].tolist(),
             output="tensor",
             progress=False,

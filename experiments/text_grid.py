@@ -74,8 +74,7 @@ def run(cfg: DictConfig) -> Report:
     facts = sampling_facts(model, cfg) | {"prompts": prompts}
     rows = torch.arange(len(prompts)).repeat_interleave(cfg.count)
     settings = {key: facts["asked"][key] for key in SAMPLING}
-    condition = subjects.condition[rows.to(subjects.condition.vector.device)]
-    stages = develop(model, condition, range(len(rows)), settings, Parts(folder, facts))
+    stages = develop(model, subjects.condition[rows], range(len(rows)), settings, Parts(folder, facts))
     layout = {"row_labels": prompts, "columns": cfg.count, "cell": CELL}
     save_image(grid(from_uint8(stages[-1]), **layout), folder / "text_grid.png", facts)
     path = folder / f"text_grid.{cfg.video}"

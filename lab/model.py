@@ -246,15 +246,8 @@ class DiffusionModel(nn.Module):
             raise LabError("condition is given together with prompts, classes or images: use one of them")
         parts = (then, latents, None if known is None else known.x0)
         rows = Rows.needed(count, len(condition), *(len(part) for part in parts if part is not None))
-        conditions = condition[rows.of("condition", len(condition)).to(condition.vector.device)]
         guidance = rows.guidance(self.sampling, guidance_scale, rescale_phi, guidance_interval, guidance_parallel)
-        numbered = rows.each("numbers", range(rows.total) if numbers is None else numbers, torch.int64)
-        if (then is None) != (switch_step is None):
-            raise LabError("then and switch_step belong together: give the other condition and the step from which on")
-        switch_steps = None if switch_step is None else rows.each("switch_step", switch_step, torch.int64)
-        thens = None if then is None else then[rows.of("then", len(then)).to(then.vector.device)]
-        starts = None if latents is None else latents[rows.of("latents", len(latents)).to(latents.device)]
-        givens = None if known is None else known[rows.of("known", len(known.x0)).to(known.x0.device)]
+        asked = rows.asked(condition, guidance, numbers, then, switch_step, latents, known)
         at_a_time = self.sampling.batch_size if batch_size is None else batch_size
         if at_a_time < 1:
             raise LabError(f"batch_size={at_a_time}: use at least 1")
@@ -265,21 +258,15 @@ class DiffusionModel(nn.Module):
         with tqdm(total=evaluations, desc="sampling", leave=False, disable=None if progress else True) as bar:
             for chunk in chunks:
                 states = self.states(
-                    conditions[chunk.to(conditions.vector.device)],
+                    **asked.of(chunk),
                     seed=seed,
-                    numbers=numbered[chunk].tolist(),
-                    guidance=guidance.rows(chunk),
                     sampler=sampler,
                     num_inference_steps=num_inference_steps,
                     spacing=spacing,
                     eta=eta,
                     thresholding=thresholding,
                     size=None if latents is not None and height is width is None else size,
-                    then=None if thens is None else thens[chunk.to(thens.vector.device)],
-                    switch_step=None if switch_steps is None else switch_steps[chunk],
-                    latents=None if starts is None else starts[chunk.to(starts.device)],
                     start_step=start_step,
-                    known=None if givens is None else givens[chunk.to(givens.x0.device)],
                 )
                 for state in states:
                     bar.update()

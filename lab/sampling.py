@@ -2,11 +2,13 @@
 
 from collections.abc import Sequence, Sized
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 
+from lab.conditioning import Condition
+from lab.denoising import Known
 from lab.diffusion import SAMPLERS, THRESHOLDINGS, Guidance
 from lab.diffusion.guidance import Knob, check_interval
 from lab.diffusion.schedule import SPACINGS
@@ -77,6 +79,29 @@ class Rows:
             raise LabError(f"{name} has {given} rows for {self.total} samples: give one, or one each")
         return torch.arange(self.total) // (self.total // given)
 
+    def asked(
+        self,
+        condition: Condition,
+        guidance: Guidance,
+        numbers: Sequence[int] | None,
+        then: Condition | None,
+        switch_step: Sequence[int] | Tensor | int | None,
+        latents: Tensor | None,
+        known: Known | None,
+    ) -> "Asked":
+        """Every part with a row a sample; LabError for what does not divide, or is given without what belongs to it."""
+        if (then is None) != (switch_step is None):
+            raise LabError("then and switch_step belong together: give the other condition and the step from which on")
+        return Asked(
+            condition[self.of("condition", len(condition))],
+            guidance,
+            self.each("numbers", range(self.total) if numbers is None else numbers, torch.int64),
+            None if then is None else then[self.of("then", len(then))],
+            None if switch_step is None else self.each("switch_step", switch_step, torch.int64),
+            None if latents is None else latents[self.of("latents", len(latents))],
+            None if known is None else known[self.of("known", len(known.x0))],
+        )
+
     def guidance(
         self,
         defaults: SamplingDefaults,
@@ -95,6 +120,39 @@ class Rows:
             (low, high),
             self.each("guidance_parallel", defaults.guidance_parallel if parallel is None else parallel),
         )
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What every sample is asked for and starts from, a row a sample; None where there is nothing of the kind."""
+
+    condition: Condition
+    guidance: Guidance
+    numbers: Tensor
+    then: Condition | None
+    switch_step: Tensor | None
+    latents: Tensor | None
+    known: Known | None
+
+    def of(self, chunk: Tensor) -> dict[str, Any]:
+        """The rows of some samples (B,), as `DiffusionModel.states` takes them."""
+        return {
+            "condition": self.condition[chunk],
+            "guidance": self.guidance.rows(chunk),
+            "numbers": self.numbers[chunk].tolist(),
+            "then": taken(self.then, chunk),
+            "switch_step": taken(self.switch_step, chunk),
+            "latents": taken(self.latents, chunk),
+            "known": taken(self.known, chunk),
+        }
+
+
+Part = TypeVar("Part", Condition, Tensor, Known)
+
+
+def taken(part: Part | None, rows: Tensor) -> Part | None:
+    """These rows of a part; None of none."""
+    return None if part is None else part[rows]
 
 
 def check_rows(count: int, **given: Sized | None) -> None:

@@ -43,7 +43,7 @@ def sampled(
 
     def made(chunk: Tensor) -> Part:
         samples = model.sample(
-            condition=condition[which[chunk].to(condition.vector.device)],
+            condition=condition[which[chunk]],
             numbers=[numbers[int(row)] for row in chunk],
             output="tensor",
             progress=False,
@@ -79,7 +79,7 @@ def estimate(model: DiffusionModel, count: int, settings: Mapping[str, Any]) -> 
     """Seconds that sampling will take, from one evaluation of a whole batch."""
     batch_size = min(count, settings.get("batch_size") or model.sampling.batch_size)
     condition, labels = classes_in_turn(model, batch_size)
-    rows = condition[labels.clamp(min=0).to(condition.vector.device)]
+    rows = condition[labels.clamp(min=0)]
     asked = {key: settings[key] for key in ("num_inference_steps", "sampler", "spacing") if key in settings}
     states = model.states(rows, **asked)
     next(states)  # the first call is slower than the others
