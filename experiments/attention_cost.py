@@ -25,6 +25,7 @@ from experiments.sweeps import plain
 from experiments.timing import machine
 from lab import LabError
 from lab.cli import entry_point
+from lab.commands import command_line
 from lab.config import check_types
 from lab.device import local_device
 from lab.render import Section, figure_image, save_image, style
@@ -188,7 +189,7 @@ def run(cfg: DictConfig) -> Report:
     about = f"{facts['device']}, {facts['precision']}; {at}; dotted: fitted to the {FITTED} largest sizes"
     drawn = [(path, about) for path in plots(rows, folder, facts)]
     sections = [
-        Section("Time", time, images=drawn[:1], command="python -m experiments.attention_cost"),
+        Section("Time", time, images=drawn[:1], command=command_line("experiments.attention_cost", cfg)),
         Section("Memory", f"{KEEPS}\n\n{memory}", images=drawn[1:]),
         Section("Measured", table=[asdict(row) for row in rows]),
     ]

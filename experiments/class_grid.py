@@ -18,8 +18,9 @@ from lab.cli import entry_point
 from lab.clip import Clip
 from lab.clip.captions import class_prompts
 from lab.clip.retrieval import phrase_vectors
+from lab.commands import command_line
 from lab.config import check_types
-from lab.critics import clip_of, judge_of
+from lab.evaluators import clip_of, judge_of
 from lab.judging import recognised
 from lab.parts import Parts
 from lab.render import Scrub, Section, check_video, from_uint8, grid, save_image, save_video
@@ -89,7 +90,7 @@ def run(cfg: DictConfig) -> Report:
     logger.info(text)
     labels = [f"evaluation {k + 1}" for k in range(len(stages) - 1)] + ["the samples"]
     scrub = Scrub(path, size, "what the network takes the picture for", labels, cfg.fps, len(stages) - 1)
-    command = f"python -m experiments.class_grid run={cfg.run}"
+    command = command_line("experiments.class_grid", cfg)
     sheet = Section("Classes", text, images=[(folder / "class_grid.png", "a sample a class")], command=command)
     return Report(folder, "What has it learned?", [sheet, Section("On the way", scrubs=[scrub])])
 

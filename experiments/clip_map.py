@@ -23,6 +23,7 @@ from experiments.map_drawing import dots, draw_map, thumbnails
 from lab import LabError
 from lab.cli import entry_point
 from lab.clip.colours import dominant_colours
+from lab.commands import command_line
 from lab.config import check_types
 from lab.data import ImageSet
 from lab.render import Section, save_image
@@ -216,8 +217,7 @@ def run(cfg: DictConfig) -> Report:
     classes = by_class(found, pure)
     told_of = classes if len(classes) <= 2 * EXTREMES else classes[:EXTREMES] + classes[-EXTREMES:]
     measures = [{"measure": MEASURES[key], "value": value} for key, value in asdict(row).items() if key in MEASURES]
-    named = f" clip={cfg.clip}" if cfg.clip is not None else ""
-    command = f"python -m experiments.clip_map run={cfg.run}{named}"
+    command = command_line("experiments.clip_map", cfg)
     sections = [
         Section("Measured", told(row), table=measures, command=command),
         *drawn,

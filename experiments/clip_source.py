@@ -12,9 +12,9 @@ from lab import LabError
 from lab.clip import Clip, load_clip
 from lab.clip.load import CONFIG
 from lab.conditioning.clip import ClipVector
-from lab.critics import clip_of
 from lab.data import ImageSet
 from lab.device import local_device
+from lab.evaluators import clip_of
 from lab.runs import OWN_CLIP, pictures_of, read_config
 from lab.seeding import generator
 

@@ -21,6 +21,7 @@ from experiments.subjects import Subjects, ask
 from experiments.switching import guidance_of
 from lab import LabError
 from lab.cli import entry_point
+from lab.commands import command_line
 from lab.config import check_types
 from lab.diffusion import Guidance
 from lab.editing import renoise
@@ -169,7 +170,7 @@ def run(cfg: DictConfig) -> Report:
         "evaluation; below, the way by which the picture came, from noise alone."
     )
     sections = [
-        Section("Level by level", text, scrubs=[scrub], command=f"python -m experiments.denoising run={cfg.run}"),
+        Section("Level by level", text, scrubs=[scrub], command=command_line("experiments.denoising", cfg)),
         Section("One flower", images=[(folder / "strip.png", "from left to right")]),
         Section("Errors", images=[(folder / "curves.png", "distance of the predicted picture from the sample")]),
     ]

@@ -17,13 +17,14 @@ from PIL import Image
 import lab
 from experiments.between import CONDITION, ENDS, MOVED, NOISE, Ways, measure, pace, walk
 from experiments.common import SAMPLING, SAMPLING_TYPES, Report, check_sampling, sampling_facts, write_table
-from experiments.subjects import Score, Similarity, Subjects, Verdict, ask
+from experiments.subjects import Score, Similarity, Subjects, ask, verdict_of
 from experiments.sweeps import plain
 from lab import LabError
 from lab.cli import entry_point
+from lab.commands import command_line
 from lab.config import check_types
-from lab.critics import clip_of, judge_of
 from lab.diffusion.guidance import check_interval
+from lab.evaluators import clip_of
 from lab.model import DiffusionModel
 from lab.parts import Parts
 from lab.render import Scrub, Section, check_video, grid, save_image, save_video
@@ -86,6 +87,8 @@ def scores_of(model: DiffusionModel, subjects: Subjects | None, cfg: DictConfig)
     Raises LabError for a judge that is named and is of no use.
     """
     if subjects is None:
+        if cfg.judge is not None:
+            raise LabError(f"judge={cfg.judge}: it tells classes, and an unconditional run has none")
         return {}
     scores: dict[str, Score] = {}
     clip = clip_of(model, cfg.run)
@@ -93,9 +96,9 @@ def scores_of(model: DiffusionModel, subjects: Subjects | None, cfg: DictConfig)
         scores[SIMILARITY] = Similarity(clip, subjects.phrases)
     else:
         logger.warning("similarity is left out: no CLIP knows this run's data; +experiment=flower_clip trains one")
-    judge = judge_of(getattr(model.conditioner, "class_names", ()), cfg.judge) if subjects.classes else None
-    if judge is not None:
-        scores[CONFIDENCE] = Verdict(judge.to(model.device), subjects.classes).confidence
+    verdict = verdict_of(model, subjects, cfg.judge)
+    if verdict is not None:
+        scores[CONFIDENCE] = verdict.confidence
     return scores
 
 
@@ -189,12 +192,6 @@ def told(ways: Ways, distances: Mapping[str, list[float]]) -> str:
     return " ".join(sentences) + " An even way has its middle half between 0.25 and 0.75."
 
 
-def command(cfg: DictConfig) -> str:
-    """What makes the page again, without what is as it always is."""
-    asked = [f"{key}='[{', '.join(map(str, cfg[key]))}]'" for key in ("classes", "prompts") if cfg[key]]
-    return " ".join([f"python -m experiments.interpolation run={cfg.run}", *asked])
-
-
 def run(cfg: DictConfig) -> Report:
     """Sample both ways, and write a video, stills, curves and a table."""
     model = lab.load(cfg.run, cfg.device)
@@ -234,7 +231,12 @@ def written(
     slider = [f"{weight:.2f} of the way" for weight in ways.weights]
     scrub = Scrub(path, size, "a row a way, a column a noise", slider, cfg.fps, len(ways.weights) // 2)
     return [
-        Section("Both ways" if subjects else "From noise to noise", TEXT, scrubs=[scrub], command=command(cfg)),
+        Section(
+            "Both ways" if subjects else "From noise to noise",
+            TEXT,
+            scrubs=[scrub],
+            command=command_line("experiments.interpolation", cfg),
+        ),
         Section("Stills", images=[(folder / "stills.png", "a row a way and noise, parts of the way as columns")]),
         Section(
             "Measured",

@@ -17,6 +17,7 @@ from torch import Tensor
 import lab
 from experiments.common import log_log, spread, to_csv
 from lab.cli import entry_point
+from lab.commands import command_line
 from lab.config import check_types
 from lab.editing import invert
 from lab.model import DiffusionModel
@@ -95,7 +96,7 @@ def main(cfg: DictConfig) -> None:
             f"{len(images)} of the run's own samples, inverted by DDIM and sampled again without guidance.",
             images=[(folder / "errors.png", "error of the picture that comes back")],
             table=[asdict(row) for row in rows],
-            command=f"python -m experiments.inversion_error run={cfg.run}",
+            command=command_line("experiments.inversion_error", cfg),
         ),
         Section(
             "One picture",

@@ -18,18 +18,18 @@ from PIL import Image
 from torch import Tensor
 
 import lab
-from experiments.common import SAMPLING, SAMPLING_TYPES, Report, to_csv
-from experiments.sweeps import plain
+from experiments.common import SAMPLING, SAMPLING_TYPES, Report, sampling_facts, to_csv
 from lab import LabError
 from lab.cli import entry_point
 from lab.clip.captions import class_prompts, with_articles
 from lab.clip.colours import COLOURS
+from lab.commands import command_line
 from lab.conditioning import ClipVector
 from lab.conditioning.classes import class_index
 from lab.config import check_types
-from lab.critics import judge_of
 from lab.evaluation.agreement import colours_in, share_of
 from lab.evaluation.drawing import sampled
+from lab.evaluators import judge_of
 from lab.judging import Judge, recognised
 from lab.model import DiffusionModel
 from lab.parts import Parts
@@ -82,8 +82,8 @@ def check(cfg: DictConfig) -> None:
     for colour in cfg.colours:
         if colour not in COLOURS:
             raise LabError(f"colours={colour}: use some of {', '.join(COLOURS)}")
-    for key, least in (("count", 1), ("class_count", 0)):
-        if cfg[key] < least:
+    for key, least in (("count", 1), ("class_count", 0), ("batch_size", 1)):
+        if cfg[key] is not None and cfg[key] < least:
             raise LabError(f"{key}={cfg[key]}: use at least {least}")
 
 
@@ -120,15 +120,15 @@ def ask(model: DiffusionModel, prompts: Sequence[str], count: int, settings: Map
 
 
 def measure(
-    model: DiffusionModel, shifted: bool, cfg: DictConfig, judge: Judge | None, folder: Path
+    model: DiffusionModel, shifted: bool, cfg: DictConfig, species: list[str], judge: Judge | None, folder: Path
 ) -> tuple[Row, Tensor]:
     """A row, and the colours' samples (S, C, N, H, W, 3)."""
     conditioner = model.conditioner
     assert isinstance(conditioner, ClipVector)
     conditioner.modality_shift = shifted
-    species, names, run = species_of(model, cfg), list(conditioner.class_names), str(model.provenance["run"])
-    settings = {key: plain(cfg[key]) for key in SAMPLING}
-    facts = {**model.provenance, **vars(model.sampling), **settings, "shift": shifted}
+    names, run = list(conditioner.class_names), str(model.provenance["run"])
+    facts = {**sampling_facts(model, cfg), "shift": shifted}
+    settings = {key: facts["asked"][key] for key in SAMPLING}
     prompts = [with_articles(f"a {colour} {name}") for name in species for colour in cfg.colours]
     made = ask(model, prompts, cfg.count, settings, Parts(folder / "colours", {**facts, "prompts": prompts}))
     asked_for = list(cfg.colours) * len(species)
@@ -168,23 +168,25 @@ def told(row: Row) -> str:
 def run(cfg: DictConfig) -> Report:
     """Sample and measure; a table and a sheet for each way of asking."""
     folder, rows, sections = Path(cfg.out), [], []
-    models = [clip_run(run, cfg) for run in cfg.runs]  # refused before anything is computed
-    for number, model in enumerate(models):
-        judge = judge_of(model.conditioner.class_names, cfg.judge)  # type: ignore[arg-type]
-        judge = judge and judge.to(model.device)
+    models = [clip_run(run, cfg) for run in cfg.runs]
+    species = [species_of(model, cfg) for model in models]  # refused before anything is computed
+    judges = [judge_of(model.conditioner.class_names, cfg.judge) for model in models]  # type: ignore[arg-type]
+    for number, (model, kinds, judge) in enumerate(zip(models, species, judges, strict=True)):
+        if judge is None:
+            logger.warning("%s: no judge knows its classes, and colours alone are measured", cfg.runs[number])
+        else:
+            judge.to(model.device)
         for shifted in (False, True):
             own = folder / f"{number}_{'shifted' if shifted else 'plain'}"
-            row, made = measure(model, shifted, cfg, judge, own)
+            row, made = measure(model, shifted, cfg, kinds, judge, own)
             rows.append(row)
             logger.info("%s, cures: %s: %s", row.run, row.cures, told(row))
             title = f"{Path(row.run).name}, cures: {row.cures}"
-            save_image(sheet(made, species_of(model, cfg), cfg.colours, title), own / "colours.png", asdict(row))
+            save_image(sheet(made, kinds, cfg.colours, title), own / "colours.png", asdict(row))
             sections.append(Section(title, told(row), images=[(own / "colours.png", "one noise for all")]))
     write_whole(folder / "modality_gap.csv", lambda staged: staged.write_text(to_csv(rows)))
-    command = f"python -m experiments.modality_gap runs='[{', '.join(cfg.runs)}]'"
     table = [{"cures": row.cures, **asdict(row)} for row in rows]
-    text = "" if rows[0].species is not None else "No judge knows these classes: colours alone are measured."
-    measured = Section("Measured", text, table=table, command=command)
+    measured = Section("Measured", table=table, command=command_line("experiments.modality_gap", cfg))
     return Report(folder, "Does it hear words as it sees pictures?", [measured, *sections])
 
 

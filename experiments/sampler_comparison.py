@@ -19,6 +19,7 @@ from torch import Tensor
 import lab
 from experiments.common import log_log, spread, to_csv
 from lab.cli import entry_point
+from lab.commands import command_line
 from lab.config import check_types
 from lab.diffusion import SAMPLERS
 from lab.model import DiffusionModel
@@ -130,7 +131,7 @@ def main(cfg: DictConfig) -> None:
             f"{conclusion(rows)} The reference is {cfg.reference.sampler} with {cfg.reference.num_inference_steps}.",
             images=[(folder / "distances.png", "distance from the reference; below the dashed line it is hard to see")],
             table=[asdict(row) for row in rows],
-            command=f"python -m experiments.sampler_comparison run={cfg.run}",
+            command=command_line("experiments.sampler_comparison", cfg),
         ),
         Section(
             "One picture",

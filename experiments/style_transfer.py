@@ -23,9 +23,10 @@ from experiments.sweeps import plain
 from experiments.switching import Pairs, pairs_of, transfer
 from lab import LabError
 from lab.cli import entry_point
+from lab.commands import command_line
 from lab.config import check_types
-from lab.critics import clip_of
 from lab.editing import pictures
+from lab.evaluators import clip_of
 from lab.model import DiffusionModel
 from lab.parts import Parts
 from lab.render import Scrub, Section, check_video, grid, save_image, save_video
@@ -176,7 +177,7 @@ def run(cfg: DictConfig) -> Report:
         "of the first but its composition, large k changes no more than colour and texture."
     )
     told = [{"k": step, **{name: column[steps.index(step)] for name, column in columns.items()}} for step in called]
-    command = f"python -m experiments.style_transfer run={cfg.run}"
+    command = command_line("experiments.style_transfer", cfg)
     sections = [
         Section("From one to the other", text, scrubs=[scrub], command=command),
         Section("Stills", images=[(folder / "stills.png", "k from left to right")], table=told),

@@ -13,6 +13,7 @@ from lab.clip.captions import class_prompts
 from lab.clip.retrieval import phrase_vectors
 from lab.conditioning import Condition
 from lab.conditioning.classes import class_index
+from lab.evaluators import judge_of
 from lab.judging import Judge
 from lab.model import DiffusionModel
 
@@ -108,3 +109,16 @@ class Verdict:
 
     def _logits(self, images: Tensor) -> Tensor:
         return torch.cat([self.judge.logits(part) for part in images.split(AT_A_TIME)])
+
+
+def verdict_of(model: DiffusionModel, subjects: Subjects, judge: str | None) -> Verdict | None:
+    """The scores of the judge that is named, else of the one that is kept; None where none knows what is asked for.
+
+    Raises LabError for a judge that is named and is of no use.
+    """
+    if not subjects.classes:
+        if judge is not None:
+            raise LabError(f"judge={judge}: it tells classes, and prompts ask for none")
+        return None
+    found = judge_of(model.conditioner.class_names, judge)  # type: ignore[arg-type]
+    return None if found is None else Verdict(found.to(model.device), subjects.classes)

@@ -11,11 +11,12 @@ from PIL import Image
 
 import lab
 from experiments.common import Report, write_table
-from experiments.subjects import Score, Similarity, Subjects, Verdict, ask
+from experiments.subjects import Score, Similarity, Subjects, ask, verdict_of
 from experiments.sweeps import MEASURES, Swept, called_out, frames, measure, plain, sweep, values_of
 from lab import LabError
+from lab.commands import command_line
 from lab.config import check_types
-from lab.critics import clip_of, judge_of
+from lab.evaluators import clip_of
 from lab.model import DiffusionModel
 from lab.parts import Parts
 from lab.render import Scrub, Section, check_video, grid, save_image, save_video
@@ -65,6 +66,8 @@ def check_sweep(cfg: DictConfig, kind: Kind) -> None:
     for name in cfg.measures:
         if name not in MEASURES:
             raise LabError(f"measures={name}: use some of {', '.join(MEASURES)}")
+    if cfg.judge is not None and "accuracy" not in cfg.measures:
+        raise LabError(f"judge={cfg.judge}: nothing asks it; add accuracy to measures")
     check_video(cfg.video)
 
 
@@ -102,7 +105,7 @@ def run_sweep(cfg: DictConfig, kind: Kind) -> tuple[Report, Swept]:
     ]
     told = [rows[number] for number in called_out(swept, STILLS)]
     sections = [
-        Section("The sweep", kind.text, scrubs=[scrub], command=command(cfg, kind)),
+        Section("The sweep", kind.text, scrubs=[scrub], command=command_line(f"experiments.{kind.name}", cfg)),
         Section("Stills", images=[(folder / "stills.png", f"one noise for all; {kind.label} from left to right")]),
         Section("Measured", images=[(folder / "curves.png", "means over all pictures of a value")], table=told),
     ]
@@ -118,7 +121,7 @@ def settings_of(cfg: DictConfig, kind: Kind) -> dict[str, Any]:
 def measures_of(cfg: DictConfig, model: DiffusionModel, subjects: Subjects) -> tuple[list[str], dict[str, Score]]:
     """The measures that can be taken here, and what takes those that need a CLIP or a judge.
 
-    Raises LabError for a judge that is named and is of no use.
+    Raises LabError for a judge that is named and is of no use, and where nothing is left.
     """
     scores: dict[str, Score] = {}
     clip = clip_of(model, cfg.run) if "similarity" in cfg.measures else None
@@ -126,14 +129,16 @@ def measures_of(cfg: DictConfig, model: DiffusionModel, subjects: Subjects) -> t
         scores["similarity"] = Similarity(clip, subjects.phrases)
     elif "similarity" in cfg.measures:
         logger.warning("similarity is left out: no CLIP knows this run's data; +experiment=flower_clip trains one")
-    names = getattr(model.conditioner, "class_names", ())
-    judge = judge_of(names, cfg.judge) if "accuracy" in cfg.measures and subjects.classes else None
-    if judge is not None:
-        scores["accuracy"] = Verdict(judge.to(model.device), subjects.classes).right
+    verdict = verdict_of(model, subjects, cfg.judge) if "accuracy" in cfg.measures else None
+    if verdict is not None:
+        scores["accuracy"] = verdict.right
     elif "accuracy" in cfg.measures:
         why = "no judge knows these classes; +experiment=judge trains one" if subjects.classes else "prompts have none"
         logger.warning("accuracy is left out: %s", why)
-    return [name for name in cfg.measures if name not in ("similarity", "accuracy") or name in scores], scores
+    names = [name for name in cfg.measures if name not in ("similarity", "accuracy") or name in scores]
+    if not names:
+        raise LabError(f"measures=[{', '.join(cfg.measures)}]: nothing of it can be measured here; add saturation")
+    return names, scores
 
 
 def still_sheet(swept: Swept, subjects: Subjects) -> Image.Image:
@@ -142,9 +147,3 @@ def still_sheet(swept: Swept, subjects: Subjects) -> Image.Image:
     tiles = swept.images[chosen, :, 0].transpose(0, 1).flatten(0, 1)
     columns = [f"{swept.values[number]:g}" for number in chosen]
     return grid(tiles, columns=len(chosen), row_labels=subjects.names, column_labels=columns, cell=128)
-
-
-def command(cfg: DictConfig, kind: Kind) -> str:
-    """What makes the page again, without what is as it always is."""
-    asked = [f"{key}='[{', '.join(map(str, cfg[key]))}]'" for key in ("classes", "prompts", "values") if cfg[key]]
-    return " ".join([f"python -m experiments.{kind.name} run={cfg.run}", *asked])

@@ -15,6 +15,7 @@ from experiments.developing import develop, film
 from experiments.subjects import Similarity, ask
 from lab import LabError
 from lab.cli import entry_point
+from lab.commands import command_line
 from lab.conditioning import ClipConditioner
 from lab.config import check_types
 from lab.evaluation.agreement import colour_in, share_of
@@ -95,7 +96,7 @@ def run(cfg: DictConfig) -> Report:
         {"prompt": prompt, "CLIP similarity": mean, "of the colour asked for": share}
         for prompt, mean, share in zip(prompts, means, shares, strict=True)
     ]
-    command = f"python -m experiments.text_grid run={cfg.run}"
+    command = command_line("experiments.text_grid", cfg)
     sheet = Section("Prompts", text, [(folder / "text_grid.png", "prompts left, samples right")], table, command)
     return Report(folder, "Does it draw what words say?", [sheet, Section("On the way", scrubs=[scrub])])
 

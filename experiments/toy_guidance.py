@@ -22,6 +22,7 @@ from experiments.plane import MARKERS, Plane
 from experiments.sweeps import plain, values_of
 from lab import LabError
 from lab.cli import entry_point
+from lab.commands import command_line
 from lab.config import check_types
 from lab.diffusion import SAMPLERS, Guidance, NoiseSchedule
 from lab.render import Scrub, Section, check_video, grid, save_image, save_video
@@ -178,7 +179,9 @@ def run(cfg: DictConfig) -> Report:
     logger.info("%s", found)
     stills, contours = folder / "stills.png", "contours of each class, which for a lone component are at 1 and 2 std"
     sections = [
-        Section("The sweep", f"{LEAD}\n\n{found}", scrubs=[scrub], command="python -m experiments.toy_guidance"),
+        Section(
+            "The sweep", f"{LEAD}\n\n{found}", scrubs=[scrub], command=command_line("experiments.toy_guidance", cfg)
+        ),
         Section("Stills", images=[(stills, contours)]),
         Section("Measured", MEANT, images=[(folder / "curves.png", "over all points of a scale")], table=told),
     ]

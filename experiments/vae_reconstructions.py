@@ -20,6 +20,7 @@ from experiments.common import to_csv
 from lab import LabError
 from lab.autoencoders import Autoencoder, AutoencoderVQ
 from lab.cli import entry_point
+from lab.commands import command_line
 from lab.config import check_types
 from lab.data import ImageSet
 from lab.quality import psnr, ssim
@@ -126,8 +127,7 @@ def main(cfg: DictConfig) -> None:
         text += f"numbers, {row.psnr:.1f} dB and SSIM {row.ssim:.3f} over {len(images)} held-out pictures."
         sections.append(Section(run, text, images=[(path, "pictures, channels of their latents, what comes back")]))
     write_whole(folder / "reconstructions.csv", lambda staged: staged.write_text(to_csv(rows)))
-    names = ", ".join(cfg.runs)
-    command = f"python -m experiments.vae_reconstructions runs='[{names}]'"
+    command = command_line("experiments.vae_reconstructions", cfg)
     table = Section("Measured", table=[asdict(row) for row in rows], command=command)
     page(folder / "index.html", "What does an autoencoder keep?", [table, *sections])
     logger.info("open %s", folder / "index.html")

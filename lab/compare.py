@@ -18,7 +18,7 @@ from lab.render import Section, page
 from lab.render.provenance import write_whole
 
 logger = logging.getLogger(__name__)
-SAME = ("n", "space", "reference")  # without which figures are not comparable
+SAME = ("n", "space", "reference", "clip", "colour_count", "cas_steps")  # without which figures are not comparable
 
 
 def check(cfg: DictConfig) -> None:
@@ -48,7 +48,7 @@ def rows_of(runs: Sequence[str]) -> list[dict[str, Any]]:
     """A row an evaluation, and a last one for real pictures; LabError where they are not comparable."""
     found = [one for run in runs for one in results_of(run)]
     for key in SAME:
-        values = {str(one[key]) for one in found}
+        values = {str(one.get(key)) for one in found}
         if len(values) > 1:
             raise LabError(f"runs: evaluated with {key} {' and '.join(sorted(values))}, which cannot be compared")
     rows = [{"run": one["run_name"], "guidance": one["guidance_scale"], **one["generated"]} for one in found]
@@ -60,7 +60,7 @@ def main(cfg: DictConfig) -> None:
     """Write a table as CSV and a page."""
     rows, folder = rows_of(cfg.runs), Path(cfg.out)
     lines = io.StringIO()
-    writer = csv.DictWriter(lines, list(rows[0]))
+    writer = csv.DictWriter(lines, list(dict.fromkeys(key for row in rows for key in row)))
     writer.writeheader()
     writer.writerows(rows)
     write_whole(folder / "compare.csv", lambda staged: staged.write_text(lines.getvalue()))

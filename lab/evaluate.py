@@ -17,15 +17,17 @@ from omegaconf import DictConfig, OmegaConf
 import lab
 from lab.cli import entry_point
 from lab.clip import Clip
+from lab.commands import command_line
 from lab.conditioning import ClipConditioner
 from lab.config import check_types
-from lab.critics import clip_of, judge_of
 from lab.data import ImageSet
 from lab.device import local_device, this_process
+from lab.diffusion.guidance import check_interval
 from lab.errors import LabError
 from lab.evaluation import FeatureSpace, clip_space, inception_space, judge_space, timm_space
 from lab.evaluation.agreement import (
     COLOUR_PROMPTS,
+    chance_of,
     factors_of_classes,
     factors_recovered,
     share_of,
@@ -34,7 +36,8 @@ from lab.evaluation.agreement import (
 from lab.evaluation.cas import classification_accuracy
 from lab.evaluation.drawing import draw, estimate, sampled
 from lab.evaluation.report import about, pairs, sections, table
-from lab.evaluation.worth import check_reference, floor_pictures, worth
+from lab.evaluation.worth import Worth, check_reference, floor_pictures, worth
+from lab.evaluators import clip_of, judge_of
 from lab.judging import Judge
 from lab.model import DiffusionModel
 from lab.parts import Parts
@@ -45,6 +48,7 @@ from lab.runs import check_run, pictures_of
 logger = logging.getLogger(__name__)
 SETTINGS = ("guidance_scale", "guidance_interval", "num_inference_steps", "sampler", "spacing", "seed", "batch_size")
 RESULT = "evaluation.json"
+LEAST = {"n": 10, "num_inference_steps": 1, "suspicious": 1, "batch_size": 1, "cas_steps": 0, "colour_count": 0}
 TYPES: dict[str, Any] = {
     **dict.fromkeys(("n", "num_inference_steps", "seed", "suspicious"), int),
     "guidance_scale": float | None,
@@ -60,9 +64,11 @@ def check(cfg: DictConfig) -> None:
     """LabError for a run or judge that is none, and for numbers that cannot be."""
     check_types(cfg, TYPES)
     check_run(cfg.run)
-    for key, least in (("n", 10), ("num_inference_steps", 1), ("suspicious", 1), ("cas_steps", 0), ("colour_count", 0)):
-        if cfg[key] < least:
+    for key, least in LEAST.items():
+        if cfg[key] is not None and cfg[key] < least:
             raise LabError(f"{key}={cfg[key]}: use at least {least}")
+    if cfg.guidance_interval is not None:
+        check_interval("guidance_interval", cfg.guidance_interval)
     if cfg.space not in ("judge", "clip", "inception") and not cfg.space.startswith("timm/"):
         raise LabError(f"space={cfg.space}: use judge, clip, inception or timm/NAME")
 
@@ -91,91 +97,105 @@ def space_of(cfg: DictConfig, judge: Judge, model: DiffusionModel) -> FeatureSpa
 @entry_point("evaluate", check)
 def main(cfg: DictConfig) -> None:
     """Sample, compare, and write JSON, a sheet of possible copies and a page."""
-    model, processes = lab.load(cfg.run, cfg.device or str(local_device())), this_process()
+    processes = this_process()
+    if cfg.cas_steps and processes.num_processes > 1:
+        advice = "share the samples with cas_steps=0 first, and start the same alone then"
+        raise LabError(f"cas_steps={cfg.cas_steps}: classifiers are trained by one process; {advice}")
+    model = lab.load(cfg.run, cfg.device or str(local_device()))
     train, held_out = (pictures_of(cfg.run, split, cfg.data) for split in ("train", "held_out"))  # type: ignore[arg-type]
     check_reference(cfg.n, len(train))
     if cfg.cas_steps and not getattr(model.conditioner, "class_names", ()):
         raise LabError(f"cas_steps={cfg.cas_steps}: this run knows no classes, which a classifier would learn; use 0")
     judge = judge_for(cfg, train).to(model.device)
-    space = space_of(cfg, judge, model)
+    clip, space = clip_of(model, cfg.run), space_of(cfg, judge, model)
     asked: Any = OmegaConf.to_container(OmegaConf.masked_copy(cfg, list(SETTINGS)))
     asked["guidance_scale"] = model.sampling.guidance_scale if cfg.guidance_scale is None else cfg.guidance_scale
     folder = Path(cfg.out) if cfg.out is not None else Path(cfg.run) / "evaluation" / f"{asked['guidance_scale']:g}"
-    facts = {**model.provenance, **vars(model.sampling), **asked, "n": cfg.n}
+    given = {key: value for key, value in asked.items() if value is not None}
+    facts = {**model.provenance, **vars(model.sampling), **given, "n": cfg.n}
     if processes.is_main_process:
         minutes = estimate(model, cfg.n, asked) / 60 / processes.num_processes
         logger.info("%d samples: about %.0f minutes", cfg.n, minutes)
     pixels, labels = draw(model, cfg.n, asked, Parts(folder, facts))
-    more = further(cfg, model, (pixels, labels), train, held_out, folder, facts)
+    parts = Parts(folder / "colours", {**facts, "prompts": COLOUR_PROMPTS, "count": cfg.colour_count})
+    coloured = colours_shown(model, cfg.colour_count, asked, parts)
     if not processes.is_main_process:
         return  # the rest is one process's work
     found, audit = worth(pixels, labels, train, held_out, judge, space, cfg.seed)
-    floor, _ = floor_pictures(train, cfg.n, cfg.seed)
-    sides = {"generated": (from_uint8(pixels), labels), "real": (train.view(floor), train.labels[floor])}
-    for side, (images, classes) in sides.items():
-        found = found.plus(side, **more[side], **names_met(clip_of(model, cfg.run), images, classes, train))
-    factors = known_factors(judge, sides, train)
+    known = (held_out.view(torch.arange(len(held_out))), held_out.labels)  # which no evaluator has seen
+    sides = {"generated": (from_uint8(pixels), labels), "real": known}
+    for side, pictures in sides.items():
+        found = found.plus(side, **names_met(clip, *pictures, train.class_names))
+    found = found.plus("generated", **coloured)
+    if cfg.cas_steps:
+        found = with_cas(found, cfg.cas_steps, (pixels, labels), train, held_out, folder)
+    save_image(pairs(pixels, train, audit, min(cfg.suspicious, cfg.n)), folder / "copies.png", facts)
+    facts |= {"clip": clip and f"{clip.name} {clip.fingerprint}"}
+    facts |= {"colour_count": cfg.colour_count, "cas_steps": cfg.cas_steps}
+    write_report(cfg, folder, facts, found, known_factors(judge, sides, train))
+
+
+def write_report(
+    cfg: DictConfig, folder: Path, facts: Mapping[str, Any], found: Worth, factors: Mapping[str, Mapping[str, float]]
+) -> None:
+    """The numbers as JSON, on the screen, and on a page."""
     told = {**facts, **found.facts(), "factors": factors}
     write_whole(folder / RESULT, lambda staged: staged.write_text(json.dumps(told, indent=2, default=str) + "\n"))
-    save_image(pairs(pixels, train, audit, min(cfg.suspicious, cfg.n)), folder / "copies.png", facts)
-    logger.info("%s", "\n".join(f"{row['measure']:<12} {_text(row)}" for row in table(found)))
+    logger.info("%s", "\n".join(f"{row['measure']:<16} {_text(row)}" for row in table(found)))
     logger.info(about(found))
-    command = f"python -m lab.evaluate run={cfg.run} guidance_scale={asked['guidance_scale']:g}"
-    page(folder / "index.html", "What is it worth?", sections(found, factors, folder, command))
+    page(
+        folder / "index.html", "What is it worth?", sections(found, factors, folder, command_line("lab.evaluate", cfg))
+    )
     logger.info("open %s", folder / "index.html")
 
 
-def further(
-    cfg: DictConfig,
-    model: DiffusionModel,
+def with_cas(
+    found: Worth,
+    steps: int,
     samples: tuple[torch.Tensor, torch.Tensor],
     train: ImageSet,
     held_out: ImageSet,
     folder: Path,
-    facts: Mapping[str, Any],
-) -> dict[str, dict[str, float]]:
-    """What "generated" and "real" pictures get in those measures that all processes compute together.
-
-    What classifiers learn from either alone, cas_top1 and cas_top5, and the colours of prompts' samples.
-    """
-    parts = Parts(folder / "colours", {**facts, "count": cfg.colour_count})
-    found: dict[str, dict[str, float]] = {"generated": colours_shown(model, cfg, facts, parts), "real": {}}
-    if cfg.cas_steps:
-        floor, _ = floor_pictures(train, cfg.n, cfg.seed)
-        real = (torch.from_numpy(to_uint8(train.view(floor))), train.labels[floor])
-        for side, (pixels, labels) in (("generated", samples), ("real", real)):
-            scores = classification_accuracy(pixels, labels, held_out, folder / f"cas_{side}", cfg.cas_steps, cfg.seed)
-            found[side] |= {f"cas_{name}": share for name, share in scores.items()}
+) -> Worth:
+    """The same with what classifiers learn from the samples, and from the real pictures of the floor, alone."""
+    floor, _ = floor_pictures(train, found.n, found.seed)
+    real = (torch.from_numpy(to_uint8(train.view(floor))), train.labels[floor])
+    for side, (pixels, labels) in (("generated", samples), ("real", real)):
+        scores = classification_accuracy(pixels, labels, held_out, folder / f"cas_{side}", steps, found.seed)
+        found = found.plus(side, **{f"cas_{name}": share for name, share in scores.items()})
     return found
 
 
-def names_met(clip: Clip | None, images: torch.Tensor, classes: torch.Tensor, train: ImageSet) -> dict[str, float]:
+def names_met(
+    clip: Clip | None, images: torch.Tensor, classes: torch.Tensor, class_names: Sequence[str]
+) -> dict[str, float]:
     """{"clip_similarity"} of pictures with the names of their classes; {} without classes or CLIP."""
     if clip is None or bool((classes < 0).any()):
         return {}
-    return {"clip_similarity": similarity(clip, images, classes, train.class_names)}
+    return {"clip_similarity": similarity(clip, images, classes, class_names)}
 
 
-def colours_shown(model: DiffusionModel, cfg: DictConfig, facts: Mapping[str, Any], parts: Parts) -> dict[str, float]:
-    """{"colours"}: the share of samples of colour prompts that have the colour; {} for a run that takes no prompts."""
-    if not isinstance(model.conditioner, ClipConditioner) or cfg.colour_count == 0:
+def colours_shown(model: DiffusionModel, count: int, settings: Mapping[str, Any], parts: Parts) -> dict[str, float]:
+    """{"colour_accuracy"} of `count` samples of each colour prompt; {} for a run that takes no prompts."""
+    if not isinstance(model.conditioner, ClipConditioner) or count == 0:
         return {}
-    which = torch.arange(len(COLOUR_PROMPTS)).repeat_interleave(cfg.colour_count)
-    condition, settings = model.condition(list(COLOUR_PROMPTS.values())), {key: facts[key] for key in SETTINGS}
+    which = torch.arange(len(COLOUR_PROMPTS)).repeat_interleave(count)
+    condition = model.condition(list(COLOUR_PROMPTS.values()))
     pixels = sampled(model, condition, which, range(len(which)), settings, parts)
-    shares = [
-        share_of(colour, some) for colour, some in zip(COLOUR_PROMPTS, pixels.split(cfg.colour_count), strict=True)
-    ]
-    return {"colours": sum(shares) / len(shares)}
+    shares = [share_of(colour, some) for colour, some in zip(COLOUR_PROMPTS, pixels.split(count), strict=True)]
+    return {"colour_accuracy": sum(shares) / len(shares)}
 
 
 def known_factors(
     judge: Judge, sides: Mapping[str, tuple[torch.Tensor, torch.Tensor]], train: ImageSet
 ) -> dict[str, dict[str, float]]:
-    """By factor of the data's classes, where they are known, and by side the share that is recovered."""
+    """By factor of the data's classes, where they are known: the share that is recovered, by side and by chance."""
     factors = factors_of_classes(train) if bool((sides["generated"][1] >= 0).all()) else {}
     found = {side: factors_recovered(judge, images, classes, factors) for side, (images, classes) in sides.items()}
-    return {factor: {side: shares[factor] for side, shares in found.items()} for factor in factors}
+    return {
+        factor: {**{side: shares[factor] for side, shares in found.items()}, "chance": chance_of(values)}
+        for factor, values in factors.items()
+    }
 
 
 def _text(row: dict[str, Any]) -> str:

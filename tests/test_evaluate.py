@@ -1,6 +1,9 @@
 """lab.evaluate and lab.compare as commands, on runs that were trained for a moment."""
 
 import json
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,6 +12,7 @@ import pytest
 from lab import compare, evaluate
 
 Command = Callable[..., tuple[int, str]]
+ROOT = Path(__file__).resolve().parents[1]
 SMALL = ("n=24", "num_inference_steps=2", "suspicious=4", "batch_size=10")
 
 
@@ -29,8 +33,10 @@ def test_it_writes_numbers_beside_those_of_real_pictures(
     assert 0 <= found["generated"]["cas_top1"] <= found["generated"]["cas_top5"] <= 1
     assert found["guidance_scale"] == 2 and found["judge"]["images"] == 40 and found["space"].startswith("judge ")
     assert found["factors"].keys() >= {"petal_colour", "petal_count"}
-    assert all(0 <= shares[side] <= 1 for shares in found["factors"].values() for side in ("generated", "real"))
-    assert found["generated"]["clip_similarity"] is None and found["generated"]["colours"] is None
+    assert all(
+        0 <= shares[side] <= 1 for shares in found["factors"].values() for side in ("generated", "real", "chance")
+    )
+    assert found["generated"]["clip_similarity"] is None and found["generated"]["colour_accuracy"] is None
     assert "The judge is right about" in said and "24 samples: about" in said
     assert {"copies.png", "index.html", "parts"} <= {path.name for path in folder.iterdir()}
     assert len(list((folder / "parts").rglob("samples_*.safetensors"))) == 3
@@ -43,7 +49,8 @@ def test_of_a_clip_run_names_and_colours_are_measured_too(
     assert code == 0, said
     found = json.loads((tmp_path / "evaluation" / "2" / "evaluation.json").read_text())
     assert -1 <= found["generated"]["clip_similarity"] <= 1 and -1 <= found["real"]["clip_similarity"] <= 1
-    assert found["generated"]["colours"] in [part / 8 for part in range(9)] and found["real"]["colours"] is None
+    assert found["generated"]["colour_accuracy"] in [part / 8 for part in range(9)]
+    assert found["real"]["colour_accuracy"] is None and found["colour_count"] == 1
 
 
 def test_compare_puts_runs_beside_real_pictures(
@@ -67,11 +74,50 @@ def test_what_was_measured_otherwise_is_not_compared(tmp_path: Path) -> None:
         compare.rows_of([str(tmp_path / "a"), str(tmp_path / "b")])
 
 
+@pytest.mark.slow
+def test_two_processes_find_what_one_does(class_run: Path, judge_run: Path, tmp_path: Path) -> None:
+    launch = ["-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes=2", "--num_machines=1"]
+    launch += ["--main_process_port=0", "--mixed_precision=no", "--dynamo_backend=no"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"}
+    found = []
+    for name, processes in (("one", []), ("two", launch)):
+        asked = (f"run={class_run}", f"judge={judge_run}", f"out={tmp_path / name}", "guidance_scale=2", *SMALL)
+        command = [sys.executable, *processes, "-m", "lab.evaluate", *asked]
+        done = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=200)
+        assert done.returncode == 0, done.stderr[-6000:]
+        measures = json.loads((tmp_path / name / "evaluation.json").read_text())["generated"]
+        found.append({key: value for key, value in measures.items() if value is not None})
+    assert found[0] == pytest.approx(found[1], rel=1e-2, abs=1e-3)
+
+
+def test_evaluations_of_different_age_stand_in_one_table(run_command: Command, tmp_path: Path) -> None:
+    for name, more in (("old", {}), ("new", {"clip_similarity": 0.5})):
+        folder = tmp_path / name / "evaluation" / "1"
+        folder.mkdir(parents=True)
+        told = {
+            "n": 10,
+            "space": "s",
+            "reference": 5,
+            "guidance_scale": 1,
+            "generated": {"fid": 1.0, **more},
+            "real": {},
+        }
+        (folder / "evaluation.json").write_text(json.dumps(told))
+    runs = f"runs=[{tmp_path / 'old'},{tmp_path / 'new'}]"
+    code, said = run_command(compare.main, runs, f"out={tmp_path / 'table'}")
+    assert code == 0, said
+    header, old, new, _ = (tmp_path / "table" / "compare.csv").read_text().splitlines()
+    assert header == "run,guidance,fid,clip_similarity"
+    assert old.endswith(",1,1.0,") and new.endswith(",1,1.0,0.5")
+
+
 @pytest.mark.parametrize(
     ("override", "words"),
     [
         ("n=5", "n=5: use at least 10"),
         ("n=60", "n=60: the floor takes 60 of 64"),
+        ("guidance_interval=[1,0]", "guidance_interval=[1, 0]: use two levels of noise"),
+        ("batch_size=0", "batch_size=0: use at least 1"),
         ("space=beauty", "space=beauty: use judge, clip, inception or timm/NAME"),
         ("judge=nowhere", "judge=nowhere: no judge.json"),
         ("sampler=dd", "sampler=dd: use one of"),

@@ -62,7 +62,8 @@ class ClipVector(ClipConditioner):
     modality_shift      move text vectors by the difference of the set's mean image and mean caption vector
                         (Liang et al. 2022, "Mind the gap"), since the network has seen image vectors only
     noise               Gaussian, on image vectors in training, in standard deviations of the set's: what is blurred
-                        reaches as far as the texts (Nukrai et al. 2022, "Text-only training ... noise-injected CLIP")
+                        reaches as far as the texts, after Nukrai et al. 2022, "Text-only training for image
+                        captioning using noise-injected CLIP"; not normalised again
     dim, fingerprint and class_names are filled in by training and kept in the run's config
     """
 
@@ -150,7 +151,7 @@ class ClipVector(ClipConditioner):
         return _mean_view(torch.stack(rows))
 
     def forward(self, inputs: Tensor, drop: Tensor | None = None) -> Condition:
-        """inputs (B, dim) CLIP vectors -> vector (B, dim) of unit variance over the training set."""
+        """inputs (B, dim) CLIP vectors -> vector (B, dim), without noise of unit variance over the training set."""
         vector = (inputs - self.mean) / self.std
         if drop is not None:
             vector = torch.where(drop[:, None], self.null_vector.to(vector), vector)

@@ -14,7 +14,7 @@ from lab.data import ImageSet
 from lab.judging import Judge
 
 AT_A_TIME = 128  # pictures looked at together
-# The eight colours that flowers have, in words that are in no training caption.
+# The eight colours that flowers have, in sentences that are no training caption.
 COLOUR_PROMPTS = {
     colour: f"one big blossom, coloured {colour}, in a garden"
     for colour in ("red", "orange", "yellow", "green", "blue", "purple", "pink", "white")
@@ -68,3 +68,8 @@ def factors_recovered(judge: Judge, images: Tensor, labels: Tensor, factors: dic
         factor: sum(values[found] == values[asked] for found, asked in pairs) / len(pairs)
         for factor, values in factors.items()
     }
+
+
+def chance_of(values: Sequence[str]) -> float:
+    """How often a class drawn at random has the value of another, by the values (C,) of all classes."""
+    return sum(values.count(value) for value in values) / len(values) ** 2

@@ -56,8 +56,9 @@ def sampled(
         return parts.get(f"samples_{int(chunk[0]):06d}", lambda: made(chunk))["pixels"]
 
     processes = this_process()
-    with processes.main_process_first():
-        parts.open()
+    if processes.num_processes > 1:  # lest one removes what another has written
+        with processes.main_process_first():
+            parts.open()
     mine = chunks[processes.process_index :: processes.num_processes]
     for chunk in tqdm(mine, desc="sampling", leave=False, disable=None if processes.is_main_process else True):
         piece(chunk)

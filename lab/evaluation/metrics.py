@@ -1,4 +1,7 @@
-"""Distances between two sets of pictures, by their features (N, D): where torchmetrics has them, its own."""
+"""Distances between two sets of pictures, by their features (N, D): where torchmetrics has them, its own.
+
+Those must not synchronise: one process has all features, and the others have gone.
+"""
 
 import warnings
 
@@ -29,7 +32,7 @@ def fid(real: Tensor, fake: Tensor) -> float:
     from torchmetrics.image.fid import FrechetInceptionDistance  # slow to import
 
     check_count(real, fake, 2)
-    metric = FrechetInceptionDistance(feature=_Given(real.shape[1]))
+    metric = FrechetInceptionDistance(feature=_Given(real.shape[1]), sync_on_compute=False)
     metric.update(real.double(), real=True)
     metric.update(fake.double(), real=False)
     return float(metric.compute())
@@ -46,7 +49,9 @@ def kid(real: Tensor, fake: Tensor, seed: int = 0, subsets: int = 100, subset_si
     size = min(subset_size, len(real), len(fake))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # that it keeps all features, which are there anyway
-        metric = KernelInceptionDistance(feature=_Given(real.shape[1]), subsets=subsets, subset_size=size)
+        metric = KernelInceptionDistance(
+            feature=_Given(real.shape[1]), subsets=subsets, subset_size=size, sync_on_compute=False
+        )
     metric.update(real.double(), real=True)
     metric.update(fake.double(), real=False)
     with torch.random.fork_rng(devices=[]):

@@ -40,6 +40,7 @@ def about(found: Worth) -> str:
     )
     space = f"five for {found.judge['top5']:.1%}. Space: {found.space}. "
     counts = f"{found.n} samples and {found.n} real pictures, each against the same {found.reference} others; "
+    counts += f"real pictures are recognised and named among the {found.judge['images']} held-out ones; "
     return f"{judge}{space}{counts}seed {found.seed}."
 
 

@@ -29,13 +29,13 @@ class Measures:
     recall: float
     density: float
     coverage: float
-    top1: float  # share that the judge takes for the class that was asked for
+    top1: float  # share that the judge takes for the class that was asked for; of real ones, all held-out pictures
     top5: float
     diversity: float  # mean distance within a class, root mean square of the space's numbers
     saturation: float  # HSV, mean over pixels
     copies: float  # share nearer to a training picture than nearly all held-out ones are; see `Audit`
     clip_similarity: float = math.nan  # mean cosine with the name of the class, where a CLIP knows the data
-    colours: float = math.nan  # share of samples of colour prompts that have the colour, for runs that take prompts
+    colour_accuracy: float = math.nan  # share of samples of colour prompts with the colour, for runs that take prompts
     cas_top1: float = math.nan  # share of held-out pictures that a classifier trained on these alone is right about
     cas_top5: float = math.nan
 
@@ -88,8 +88,10 @@ def worth(
     found = audit(generated, views, of_held_out)
     # A training picture is its own nearest: the floor of copies is that of held-out pictures.
     floor_of_copies = float((found.held_out < found.threshold).float().mean())
-    ours = _measures(images, generated, labels, reference, judge, found.rate, seed)
-    theirs = _measures(real, check, train.labels[floor], reference, judge, floor_of_copies, seed)
+    ours = _measures(images, generated, labels, reference, found.rate, seed, *shares_recognised(judge, images, labels))
+    # The judge has seen the floor's pictures with their classes, and held-out ones never.
+    shares = shares_recognised(judge, held_out.view(torch.arange(len(held_out))), held_out.labels)
+    theirs = _measures(real, check, train.labels[floor], reference, floor_of_copies, seed, *shares)
     return Worth(ours, theirs, judge.held_out, n, len(rest), space.name, seed), found
 
 
@@ -112,10 +114,16 @@ def _views(train: ImageSet, space: FeatureSpace) -> Tensor:
 
 
 def _measures(
-    images: Tensor, features: Tensor, labels: Tensor, reference: Tensor, judge: Judge, copies: float, seed: int
+    images: Tensor,
+    features: Tensor,
+    labels: Tensor,
+    reference: Tensor,
+    copies: float,
+    seed: int,
+    first: float,
+    five: float,
 ) -> Measures:
     mean, error = kid(reference, features, seed)
-    first, five = shares_recognised(judge, images, labels)
     return Measures(
         fid(reference, features),
         mean,

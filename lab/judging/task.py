@@ -12,7 +12,7 @@ from lab.data import BatchStream, ImageSet
 from lab.errors import LabError
 from lab.judging.judge import Judge
 from lab.judging.network import JudgeNetwork
-from lab.judging.recognition import recognised
+from lab.judging.recognition import AT_A_TIME, recognised
 from lab.seeding import derive, generator
 from lab.training.statistics import refresh_statistics
 from lab.training.task import StreamTask
@@ -96,5 +96,7 @@ class JudgeTask(StreamTask):
 
 def recognition(judge: Judge, pictures: ImageSet) -> dict[str, float]:
     """{"top1", "top5"}: shares of pictures whose class comes first, and among the first five."""
-    first, five = recognised(judge.logits, pictures.view(torch.arange(len(pictures))), pictures.labels)
-    return {"top1": float(first.float().mean()), "top5": float(five.float().mean())}
+    chunks = torch.arange(len(pictures)).split(AT_A_TIME)
+    found = [recognised(judge.logits, pictures.view(chunk), pictures.labels[chunk]) for chunk in chunks]
+    first, five = (torch.cat(side).float() for side in zip(*found, strict=True))
+    return {"top1": float(first.mean()), "top5": float(five.mean())}

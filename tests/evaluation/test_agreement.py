@@ -8,6 +8,7 @@ from lab.clip.captions import COLOURED
 from lab.data import ImageSet
 from lab.evaluation.agreement import (
     COLOUR_PROMPTS,
+    chance_of,
     colour_in,
     factors_of_classes,
     factors_recovered,
@@ -62,6 +63,10 @@ def test_a_factor_is_recovered_where_the_class_seen_shares_it() -> None:
     assert factors_recovered(judge, images, torch.tensor([0, 1, 2]), factors) == {"count": 1.0, "colour": 1.0}
     found = factors_recovered(judge, images, torch.tensor([0, 0, 0]), factors)
     assert found == pytest.approx({"count": 2 / 3, "colour": 2 / 3})
+
+
+def test_chance_is_how_often_two_classes_agree() -> None:
+    assert chance_of(["red", "red", "blue", "red"]) == pytest.approx((9 + 1) / 16)
 
 
 def test_similarity_is_the_cosine_with_the_classes_name() -> None:

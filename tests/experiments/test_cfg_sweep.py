@@ -47,6 +47,29 @@ def test_a_judge_counts_what_it_takes_for_the_class(
     assert code == 2 and "judge=nowhere: no judge.json" in said
 
 
+@pytest.mark.parametrize(
+    ("asked", "words"),
+    [
+        (("judge=somewhere", "measures=[saturation]"), "judge=somewhere: nothing asks it; add accuracy to measures"),
+        (("measures=[accuracy]",), "measures=[accuracy]: nothing of it can be measured here"),
+    ],
+)
+def test_a_judge_for_nothing_and_nothing_to_measure_are_refused(
+    class_run: Path, run_command: Command, tmp_path: Path, asked: tuple[str, ...], words: str
+) -> None:
+    code, said = run_command(cfg_sweep.main, f"run={class_run}", f"out={tmp_path / 'new'}", *SMALL, *asked)
+    assert code == 2 and words in said, said
+    assert not (tmp_path / "new").exists()
+
+
+def test_prompts_have_no_classes_to_be_judged_by(
+    clip_run: Path, judge_run: Path, run_command: Command, tmp_path: Path
+) -> None:
+    asked = (f"run={clip_run}", f"out={tmp_path}", "prompts=[a red flower]", f"judge={judge_run}")
+    code, said = run_command(cfg_sweep.main, *asked)
+    assert code == 2 and "it tells classes, and prompts ask for none" in said
+
+
 def test_phi_shows_its_gain_as_gif_and_for_clip_runs(clip_run: Path, run_command: Command, tmp_path: Path) -> None:
     asked = ("prompts=[a red flower]", "values=[-1,1]", "count=1", "num_inference_steps=3", "video=gif")
     code, said = run_command(phi_sweep.main, f"run={clip_run}", f"out={tmp_path}", *asked)

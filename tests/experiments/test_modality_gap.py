@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 import lab
 from experiments import modality_gap
@@ -32,8 +33,10 @@ def test_the_command_measures_with_and_without_the_shift(
         assert float(row["colours"]) in [part / 8 for part in range(9)]  # two species, two colours, two samples
         assert 0 <= float(row["classes_first"]) <= float(row["classes_five"]) <= 1
     assert "cures: neither" in said and "cures: shift" in said
-    sheets = [(tmp_path / name / "colours.png").read_bytes() for name in ("0_plain", "0_shifted")]
-    assert sheets[0] != sheets[1]
+    kept = [next((tmp_path / name / "colours").rglob("samples_*.safetensors")) for name in ("0_plain", "0_shifted")]
+    plain, shifted = (load_file(path)["pixels"].float() for path in kept)
+    assert float((plain - shifted).abs().max()) > 1  # the texts were moved
+    assert all((tmp_path / name / "colours.png").is_file() for name in ("0_plain", "0_shifted"))
 
 
 def test_one_noise_serves_all_prompts(clip_run: Path, tmp_path: Path) -> None:
@@ -72,6 +75,7 @@ def test_species_with_a_colour_in_their_name_are_refused(clip_run: Path) -> None
         ("colours=[]", "colours=[]: name some of"),
         ("colours=[mauve]", "colours=mauve: use some of"),
         ("count=0", "count=0: use at least 1"),
+        ("batch_size=-1", "batch_size=-1: use at least 1"),
         ("class_count=-1", "class_count=-1: use at least 0"),
         ("species=[moon]", "moon: no such class"),
     ],

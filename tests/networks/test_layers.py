@@ -126,9 +126,6 @@ def test_dropout_of_nothing_and_of_everything(p: float) -> None:
     assert torch.equal(Dropout(p)(torch.ones(5)), torch.ones(5) * (1 - p))
 
 
-# -- attention ---------------------------------------------------------------------------------------
-
-
 def test_fresh_filters_add_nothing() -> None:
     assert torch.equal(FilterBank(12, 20, 8)(torch.randn(2, 12, 4, 4), torch.randn(2, 8)), torch.zeros(2, 12, 4, 4))
 
@@ -161,6 +158,3 @@ def test_filters_learn_the_wiener_gain_of_each_noise_level() -> None:
     with torch.no_grad():
         error = (module(noisy, embedding) - clean).square().mean(dim=(1, 2, 3))
     assert torch.allclose(error, levels / (1 + levels), rtol=0.15)
-
-
-# -- tokens ------------------------------------------------------------------------------------------

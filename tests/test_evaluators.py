@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from lab import runs
-from lab.critics import judge_of
 from lab.errors import LabError
+from lab.evaluators import judge_of
 from lab.judging import load_judge
 
 
