@@ -6,6 +6,7 @@ The same noise and the same conditions throughout: u + s (c - u), from pushing a
 from omegaconf import DictConfig
 
 from experiments.common import Report
+from experiments.expected import Expected
 from experiments.sweep_report import Kind, check_sweep, run_sweep
 from lab.cli import entry_point
 
@@ -19,6 +20,16 @@ KIND = Kind(
     "is exaggerated: more faithful, more saturated, less diverse. Below 0 the picture is pushed away from it. "
     "The article's video: crushed, unnatural colours at -10, natural flowers of any kind at 0, faithful and saturated "
     "ones at 10.",
+    expected=(
+        Expected("the article: colours crushed at -10", "clip_fraction", -10, True, 1),
+        Expected("the article: unnatural colours at -10", "saturation", -10, True, 0),
+        Expected("pushed away from the condition at -10", "similarity", -10, False, 0),
+        Expected("the article: the condition ignored at 0", "accuracy", 0, False, 1),
+        Expected("the article: faithful at 10", "similarity", 10, True, 1),
+        Expected("the article: faithful at 10", "accuracy", 10, True, 1),
+        Expected("the article: saturated at 10", "saturation", 10, True, 1),
+        Expected("Ho and Salimans: less diverse, the more guidance", "diversity", 5, False, 1),
+    ),
 )
 
 

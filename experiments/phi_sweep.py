@@ -13,6 +13,7 @@ from omegaconf import DictConfig
 from PIL import Image
 
 from experiments.common import Report
+from experiments.expected import Expected
 from experiments.sweep_report import Kind, check_sweep, run_sweep
 from experiments.sweeps import Swept, called_out
 from lab import LabError
@@ -27,6 +28,12 @@ KIND = Kind(
     question="What does rescaling guidance do?",
     text="Guidance spreads the network's output; phi takes that back (above 0) or doubles it (below). The article's "
     "pictures: blurred as watercolour at -10, outlines too strong and shapes that break at 10.",
+    expected=(
+        Expected("the article: blurred at -10", "edge_energy", -10, False, 0),
+        Expected("the article: outlines too strong at 10", "edge_energy", 10, True, 0),
+        Expected("the article: shapes break at 10", "similarity", 10, False, 0),
+        Expected("Lin et al.: less saturated with phi 0.7 or so", "saturation", 0.75, False, 0),
+    ),
 )
 CURVES = (-10, -5, -1, 0, 1, 5, 10)  # values of phi whose gain is drawn
 

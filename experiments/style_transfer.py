@@ -18,6 +18,7 @@ from torch import Tensor
 
 import lab
 from experiments.common import Report, write_table
+from experiments.expected import Expected, compared
 from experiments.subjects import Similarity
 from experiments.sweeps import plain
 from experiments.switching import Pairs, pairs_of, transfer
@@ -39,6 +40,7 @@ WAYS = {
     "inversion": "from the inverted picture",
     "renoise": "from the picture with noise",
 }
+APART = "distance from the source (RMS)"
 CALLED_OUT = (10 / 256, 128 / 256, 240 / 256)  # of the way, as in the article
 SETTINGS = (
     *("images", "ways", "num_inference_steps", "guidance_scale", "guidance_interval", "fixed_point_iterations"),
@@ -102,7 +104,7 @@ def measure(made: Tensor, ways: Sequence[str], towards: Mapping[str, Similarity]
     made (K, W, B, 3, H, W), the last step being that of the first condition alone.
     """
     apart = (made - made[-1:]).square().mean(dim=(3, 4, 5)).sqrt().mean(dim=2)  # (K, W)
-    found = {"distance from the source (RMS)": apart}
+    found = {APART: apart}
     for title, similarity in towards.items():
         which = torch.arange(made.shape[2]).repeat(made.shape[0] * made.shape[1])
         found[title] = similarity(made.flatten(0, 2), which).view(made.shape[:3]).mean(dim=2)
@@ -182,7 +184,20 @@ def run(cfg: DictConfig) -> Report:
         Section("From one to the other", text, scrubs=[scrub], command=command),
         Section("Stills", images=[(folder / "stills.png", "k from left to right")], table=told),
     ]
+    measured = {"distance": columns[f"{APART}, {cfg.ways[0]}"]}
+    agreement = compared(expected_of(cfg), steps, measured, {"distance": f"{APART}, {WAYS[cfg.ways[0]]}"})
+    if agreement:
+        sections.append(Section("Beside what was seen elsewhere", table=agreement))  # type: ignore[arg-type]
     return Report(folder, "What is decided when?", sections)
+
+
+def expected_of(cfg: DictConfig) -> list[Expected]:
+    """What the article saw at 10, 128 and 240 of 256 steps."""
+    early, half, late = (round(share * cfg.num_inference_steps) for share in CALLED_OUT)
+    return [
+        Expected("the article: little of the first but its composition, early", "distance", early, True, half),
+        Expected("the article: colour and texture alone change, late", "distance", late, False, half),
+    ]
 
 
 @entry_point("style_transfer", check)

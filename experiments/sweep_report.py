@@ -11,6 +11,7 @@ from PIL import Image
 
 import lab
 from experiments.common import Report, write_table
+from experiments.expected import Expected, compared
 from experiments.subjects import Score, Similarity, Subjects, ask, verdict_of
 from experiments.sweeps import MEASURES, Swept, called_out, frames, measure, plain, sweep, values_of
 from lab import LabError
@@ -49,6 +50,7 @@ class Kind:
     label: str
     question: str
     text: str  # what to look for
+    expected: Sequence[Expected] = ()  # what was seen elsewhere
 
 
 def check_sweep(cfg: DictConfig, kind: Kind) -> None:
@@ -109,6 +111,9 @@ def run_sweep(cfg: DictConfig, kind: Kind) -> tuple[Report, Swept]:
         Section("Stills", images=[(folder / "stills.png", f"one noise for all; {kind.label} from left to right")]),
         Section("Measured", images=[(folder / "curves.png", "means over all pictures of a value")], table=told),
     ]
+    agreement = compared(kind.expected, values, measured, MEASURES)
+    if agreement:
+        sections.append(Section("Beside what was seen elsewhere", table=agreement))  # type: ignore[arg-type]
     return Report(folder, kind.question, sections), swept
 
 

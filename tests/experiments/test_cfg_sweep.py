@@ -33,6 +33,8 @@ def test_the_command_writes_video_stills_curves_table_and_page(
         assert told["guidance_scale"] == [-10, 0, 10] and told["seed"] == 0 and "weights_sha256" in told
     page = (tmp_path / "index.html").read_text()
     assert "guidance scale -10" in page and f"run={class_run}" in page
+    assert "the article: unnatural colours at -10" in page and "as there?" in page
+    assert "the article: saturated at 10" not in page  # 1, beside which it is seen, is not in the sweep
 
 
 def test_a_judge_counts_what_it_takes_for_the_class(
