@@ -1,7 +1,8 @@
 """python -m lab.export run=results/class_cond: a small copy of a run, to be kept and shared.
 
 Averaged weights in half precision, the configuration, the log and its curve; what training needs to go on is left
-behind. `lab.load` and everything that takes run=DIR take the copy as they take the run.
+behind. `lab.load` and everything that takes run=DIR take the copy as they take the run. Of a run that trained a CLIP or
+a judge, that is kept, which is in half precision already.
 """
 
 import logging
@@ -15,10 +16,12 @@ from lab import checkpoint, runs
 from lab.cli import entry_point
 from lab.config import check_types
 from lab.errors import LabError
-from lab.runs import CONFIG, OWN_CLIP, check_run
+from lab.judging import OWN_JUDGE
+from lab.runs import CONFIG, OWN_CLIP, check_run, read_config
 
 logger = logging.getLogger(__name__)
 KEPT = (CONFIG, "log.csv", "loss.png", "loss.png.json")
+OWN = {"flower_clip": OWN_CLIP, "judge": OWN_JUDGE}  # by task, the folder of a run that holds all that it is for
 TYPES = {"run": str | None, "out": str | None}
 
 
@@ -28,11 +31,18 @@ def halved(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def export(run: Path, out: Path) -> Path:
-    """Copy a run into `out`; returns the checkpoint there.
+    """Copy a run into `out`; returns the checkpoint there, or `out` where it is no model that is sampled from.
 
     Raises LabError for a run without a sound checkpoint, where `out` holds one of a later step, and where it cannot be
     written.
     """
+    own = OWN.get(read_config(run).task)
+    if own is not None:
+        if not (run / own).is_dir():
+            raise LabError(f"run={run}: its training has not ended; there is no {own} in it yet")
+        shutil.copytree(run / own, out, dirs_exist_ok=True)
+        _copy_kept(run, out)
+        return out
     found = checkpoint.latest(run / "checkpoints")
     if found is None:
         raise LabError(f"run={run}: no checkpoint in {run / 'checkpoints'} yet; train it first")
@@ -42,12 +52,16 @@ def export(run: Path, out: Path) -> Path:
     saved = checkpoint.save(
         out / "checkpoints", found.step, {"weights": halved(found.tensors("weights"))}, found.state, keep=1
     )
-    for name in KEPT:
-        if (run / name).is_file():
-            shutil.copyfile(run / name, out / name)
+    _copy_kept(run, out)
     if (run / OWN_CLIP).is_dir():
         shutil.copytree(run / OWN_CLIP, out / OWN_CLIP, dirs_exist_ok=True)
     return saved
+
+
+def _copy_kept(run: Path, out: Path) -> None:
+    for name in KEPT:
+        if (run / name).is_file():
+            shutil.copyfile(run / name, out / name)
 
 
 def check(cfg: DictConfig) -> None:
@@ -63,7 +77,8 @@ def main(cfg: DictConfig) -> None:
     out = Path(cfg.out) if cfg.out is not None else runs.REFERENCE / run.resolve().name
     saved = export(run, out)
     size = sum(path.stat().st_size for path in out.rglob("*") if path.is_file()) / 2**20
-    logger.info("step %d in %s, %.1f MiB", checkpoint.load(saved).step, out, size)
+    what = f"step {checkpoint.load(saved).step}" if saved != out else f"what {run} trained"
+    logger.info("%s in %s, %.1f MiB", what, out, size)
 
 
 if __name__ == "__main__":

@@ -11,6 +11,8 @@ from torch import Tensor
 import lab
 from lab import checkpoint, export, runs
 from lab.errors import LabError
+from lab.evaluators import judge_of
+from lab.judging import load_judge
 from lab.render import read_provenance
 from lab.sample import main as sample
 
@@ -70,6 +72,17 @@ def test_an_autoencoder_is_kept_too(run_command: Command, tiny_settings: tuple[s
     images = torch.rand(1, 3, 16, 16)
     one, other = (runs.load_autoencoder(tmp_path / name).encode(images) for name in ("vae", "kept"))
     torch.testing.assert_close(one, other, rtol=1e-2, atol=1e-2)
+
+
+def test_of_a_judges_run_the_judge_is_kept(judge_run: Path, tmp_path: Path) -> None:
+    out = export.export(judge_run, tmp_path / "judge")
+    kept = judge_of(load_judge(judge_run / "judge").class_names, out)
+    assert kept is not None and kept.fingerprint == load_judge(judge_run / "judge").fingerprint
+    assert (out / "config.yaml").is_file() and (out / "log.csv").is_file() and not (out / "checkpoints").exists()
+    (tmp_path / "run").mkdir()
+    shutil.copy(judge_run / "config.yaml", tmp_path / "run")
+    with pytest.raises(LabError, match="its training has not ended; there is no judge in it yet"):
+        export.export(tmp_path / "run", tmp_path / "other")
 
 
 def test_a_later_copy_is_not_overwritten(class_run: Path, tmp_path: Path) -> None:
