@@ -90,5 +90,6 @@ def test_a_later_copy_is_not_overwritten(class_run: Path, tmp_path: Path) -> Non
     saved.rename(saved.with_name("step_00000009"))
     with pytest.raises(LabError, match="holds step_00000009, a later one than step_00000006"):
         export.export(class_run, tmp_path / "kept")
+    shutil.copy(class_run / "config.yaml", tmp_path)
     with pytest.raises(LabError, match="no checkpoint in"):
         export.export(tmp_path, tmp_path / "kept")
