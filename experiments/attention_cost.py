@@ -7,18 +7,15 @@ the weights are kept for the way back. Linear attention (Shen et al. 2018) never
 import logging
 import math
 import os
-import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import matplotlib.style
 import torch
-from matplotlib.figure import Figure
 from omegaconf import DictConfig
-from PIL import Image
 
+from experiments.attention_drawing import FITTED, fit, frames, plots, series
 from experiments.attentions import CONTENDERS, FUSED, KEPT, LINEAR, OURS, Row, Sizes, measure
 from experiments.common import Report, to_csv
 from experiments.sweeps import plain
@@ -28,17 +25,10 @@ from lab.cli import entry_point
 from lab.commands import command_line
 from lab.config import check_types
 from lab.device import local_device
-from lab.render import Section, figure_image, save_image, style
+from lab.render import Scrub, Section, check_video, save_video
 from lab.render.provenance import write_whole
 
 logger = logging.getLogger(__name__)
-FITTED = 3  # largest sizes that an exponent is fitted to
-LOOKS: dict[str, dict[str, Any]] = {
-    KEPT: {"color": "#d55e00", "marker": "s"},
-    FUSED: {"color": "#0072b2", "marker": "^"},
-    LINEAR: {"color": "#009e73", "marker": "o"},
-    OURS: {"color": "#1a1a1a", "marker": "o", "markersize": 11, "fillstyle": "none", "linestyle": ""},
-}
 KEEPS = (
     "What is counted are the tensors that autograd keeps on the way there for the way back, each piece of memory once "
     "and parameters left out (saved_mib); what an operation needs in between is not among them. On CUDA, peak_mib is "
@@ -47,7 +37,8 @@ KEEPS = (
 TYPES: dict[str, Any] = {
     **dict.fromkeys(("resolutions", "beyond"), Sequence[int]),
     **dict.fromkeys(("channels", "head_dim", "batch_size", "rounds"), int),
-    "out": str,
+    "fps": float,
+    **dict.fromkeys(("video", "out"), str),
 }
 
 
@@ -57,6 +48,9 @@ def check(cfg: DictConfig) -> None:
     for key in ("channels", "head_dim", "batch_size", "rounds"):
         if cfg[key] < 1:
             raise LabError(f"{key}={cfg[key]}: use at least 1")
+    if not cfg.fps > 0:
+        raise LabError(f"fps={cfg.fps:g}: use more than 0")
+    check_video(cfg.video)
     heads = max(1, cfg.channels // cfg.head_dim)
     if cfg.channels % heads:
         raise LabError(f"head_dim={cfg.head_dim}: channels={cfg.channels} do not split into {heads} heads")
@@ -97,54 +91,6 @@ def measure_all(cfg: DictConfig) -> list[Row]:
         told = (f"{row.attention} {row.milliseconds:.2f} ms, {row.saved_mib:.2f} MiB" for row in rows[-len(names) :])
         logger.info("%dx%d: %s", size, size, "; ".join(told))
     return rows
-
-
-def series(rows: Sequence[Row], attention: str, column: str) -> list[tuple[float, float]]:
-    """(places, what it costs) of one attention, in order; without what was not measured."""
-    found = [(row.places, getattr(row, column)) for row in rows if row.attention == attention]
-    return [(places, cost) for places, cost in found if cost is not None]
-
-
-def fit(points: Sequence[tuple[float, float]]) -> tuple[float, float]:
-    """(exponent, factor) of cost = factor * N^exponent, by least squares of logarithms over the largest sizes."""
-    places, costs = zip(*points[-FITTED:], strict=True)
-    slope, intercept = statistics.linear_regression([*map(math.log, places)], [*map(math.log, costs)])
-    return slope, math.exp(intercept)
-
-
-def plot(rows: Sequence[Row], column: str, title: str, label: str) -> Image.Image:
-    """Costs over places, both axes logarithmic, with what was fitted."""
-    ticks = sorted({row.places for row in rows})
-    with matplotlib.style.context(style(), after_reset=True):
-        figure = Figure(figsize=(6.4, 4.4))
-        axes = figure.subplots()
-        for name, look in LOOKS.items():
-            points = series(rows, name, column)
-            if name != OURS:  # which goes over from one way to another
-                exponent, factor = fit(points)
-                fitted = [factor * places**exponent for places in ticks]
-                axes.plot(ticks, fitted, color=look["color"], linestyle=":", linewidth=1)
-            told = name if name == OURS else f"{name}: $N^{{{exponent:.2f}}}$"
-            axes.plot(*zip(*points, strict=True), **{"markersize": 5, **look}, label=told)
-        axes.set(xscale="log", yscale="log", xlabel="resolution, N places", ylabel=label)
-        axes.set_xticks(ticks, [f"{math.isqrt(tick)}×{math.isqrt(tick)}\n{tick:,}" for tick in ticks])
-        axes.tick_params(axis="x", which="minor", bottom=False)
-        axes.legend(loc="upper left")
-        axes.set_title(title)
-        return figure_image(figure)
-
-
-def plots(rows: Sequence[Row], folder: Path, facts: Mapping[str, Any]) -> list[Path]:
-    """Writes a plot of time, of what is kept and, where it was told, of the peak."""
-    drawn = {
-        "time": plot(rows, "milliseconds", "Time, forward and backward", "ms"),
-        "memory": plot(rows, "saved_mib", "Kept for the way back", "MiB"),
-    }
-    if rows[0].peak_mib is not None:
-        drawn["peak"] = plot(rows, "peak_mib", "Held at most", "MiB")
-    for name, picture in drawn.items():
-        save_image(picture, folder / f"{name}.png", facts)
-    return [folder / f"{name}.png" for name in drawn]
 
 
 def exponents(rows: Sequence[Row], column: str) -> str:
@@ -188,7 +134,12 @@ def run(cfg: DictConfig) -> Report:
     at = f"{cfg.channels} channels, heads of {cfg.head_dim}, batch of {cfg.batch_size}"
     about = f"{facts['device']}, {facts['precision']}; {at}; dotted: fitted to the {FITTED} largest sizes"
     drawn = [(path, about) for path in plots(rows, folder, facts)]
+    path, sides = folder / f"attention_cost.{cfg.video}", sorted({row.resolution for row in rows})
+    size = save_video(frames(rows), path, facts, cfg.fps)
+    labels = [f"{side}×{side}" for side in sides]
+    scrub = Scrub(path, size, "what each way keeps, areas to scale", labels, cfg.fps)
     sections = [
+        Section("As pictures grow", scrubs=[scrub]),
         Section("Time", time, images=drawn[:1], command=command_line("experiments.attention_cost", cfg)),
         Section("Memory", f"{KEEPS}\n\n{memory}", images=drawn[1:]),
         Section("Measured", table=[asdict(row) for row in rows]),

@@ -16,9 +16,10 @@ import torch
 from omegaconf import DictConfig
 from torch import Tensor
 
+from experiments import closing_gap
 from experiments.clip_source import clip_for, pictures_for
 from experiments.clip_space import Space, around_names, gap, lay_out, purity, purity_by_chance, space, spread
-from experiments.common import Report, to_csv
+from experiments.common import Report, to_csv, write_table
 from experiments.map_drawing import dots, draw_map, thumbnails
 from lab import LabError
 from lab.cli import entry_point
@@ -26,7 +27,7 @@ from lab.clip.colours import dominant_colours
 from lab.commands import command_line
 from lab.config import check_types
 from lab.data import ImageSet
-from lab.render import Section, save_image
+from lab.render import Section, check_video, save_image
 from lab.render.provenance import write_whole
 from lab.runs import check_run
 
@@ -36,7 +37,8 @@ TYPES: dict[str, Any] = {
     "count": int | None,
     **dict.fromkeys(("k", "seed"), int),
     "perplexity": float,
-    **dict.fromkeys(("split", "marks"), str),
+    "fps": float,
+    **dict.fromkeys(("split", "marks", "video"), str),
     **dict.fromkeys(("run", "clip", "device", "out", "data.root", "data.cache_dir"), str | None),
 }
 EXTREMES = 6  # classes that are told of at either end
@@ -47,6 +49,10 @@ ABOUT = {
     "moved": "All texts are moved by the difference between the mean picture and the mean text, which closes the gap. "
     "How far each name still is from its own pictures is what the CLIP has not learned.",
 }
+CLOSING = (
+    "The same vectors from the side, without any map: along the gap, and across it where pictures vary most. Texts "
+    "move as far as the slider says; at 1 their mean is that of the pictures."
+)
 MEASURES = {
     "gap": "modality gap: norm of the difference of means",
     "gap_moved": "… after texts were moved by that difference",
@@ -106,6 +112,9 @@ def check(cfg: DictConfig) -> None:
             raise LabError(f"{key}={cfg[key]}: use at least 1")
     if not cfg.perplexity > 0:
         raise LabError(f"perplexity={cfg.perplexity:g}: use more than 0, e.g. 30")
+    if not cfg.fps > 0:
+        raise LabError(f"fps={cfg.fps:g}: use more than 0")
+    check_video(cfg.video)
     for key, known in (("split", ("held_out", "train")), ("marks", MARKS)):
         if cfg[key] not in known:
             raise LabError(f"{key}={cfg[key]}: use {' or '.join(known)}")
@@ -214,6 +223,10 @@ def run(cfg: DictConfig) -> Report:
     tables = {"clip_map": to_csv([row]), "points": to_csv(points(found, chosen, pure, places))}
     for name, table in tables.items():
         write_whole(folder / f"{name}.csv", lambda staged, table=table: staged.write_text(table))  # type: ignore[misc]
+    seen = dominant_colours(images.pixels[chosen]).tolist()
+    way = closing_gap.measure(found, cfg.k)
+    write_table(folder / "closing_gap.csv", {"share": closing_gap.SHARES, **way})
+    scrub = closing_gap.film(found, seen, way, folder / f"closing_gap.{cfg.video}", facts, cfg.fps)
     classes = by_class(found, pure)
     told_of = classes if len(classes) <= 2 * EXTREMES else classes[:EXTREMES] + classes[-EXTREMES:]
     measures = [{"measure": MEASURES[key], "value": value} for key, value in asdict(row).items() if key in MEASURES]
@@ -221,6 +234,7 @@ def run(cfg: DictConfig) -> Report:
     sections = [
         Section("Measured", told(row), table=measures, command=command),
         *drawn,
+        Section("The gap closes", CLOSING, scrubs=[scrub]),
         Section("Purest and least pure classes", f"Means over a class's pictures, k = {cfg.k}.", table=told_of),
     ]
     return Report(folder, "What does a CLIP see in a data set?", sections)

@@ -143,6 +143,11 @@ def frames(made: Tensor, cfg: DictConfig, pairs: Pairs, steps: Sequence[int], cu
     return [beside(sheet, moving.at(number)) for number, sheet in enumerate(sheets)]
 
 
+def half_way(steps: Sequence[int], distances: Sequence[float]) -> int:
+    """The first step at which no more than half of the distance at the first one is left."""
+    return next(step for step, distance in zip(steps, distances, strict=True) if distance <= distances[0] / 2)
+
+
 def still_sheet(
     made: Tensor, cfg: DictConfig, pairs: Pairs, steps: Sequence[int], called: Sequence[int]
 ) -> Image.Image:
@@ -171,14 +176,17 @@ def run(cfg: DictConfig) -> Report:
     write_table(folder / "style_transfer.csv", {"step": steps, **columns})
     path = folder / f"style_transfer.{cfg.video}"
     size = save_video(frames(made, cfg, pairs, steps, curves), path, facts, cfg.fps)
-    save_image(still_sheet(made, cfg, pairs, steps, called), folder / "stills.png", facts)
+    halves = {way: half_way(steps, distances) for way, distances in curves[APART].items()}
+    stills = sorted({*called, halves[cfg.ways[0]]})
+    save_image(still_sheet(made, cfg, pairs, steps, stills), folder / "stills.png", facts)
     labels = [f"k = {step}" for step in steps]
     scrub = Scrub(path, size, "the second condition from k on", labels, cfg.fps, len(steps) // 2)
     text = (
         "Until evaluation k the network is told the first condition, from there on the second. Small k leaves little "
-        "of the first but its composition, large k changes no more than colour and texture."
+        "of the first but its composition, large k changes no more than colour and texture. Half of the distance from "
+        f"the source is gone at k = {', '.join(f'{step} ({WAYS[way]})' for way, step in halves.items())}."
     )
-    told = [{"k": step, **{name: column[steps.index(step)] for name, column in columns.items()}} for step in called]
+    told = [{"k": step, **{name: column[steps.index(step)] for name, column in columns.items()}} for step in stills]
     command = command_line("experiments.style_transfer", cfg)
     sections = [
         Section("From one to the other", text, scrubs=[scrub], command=command),

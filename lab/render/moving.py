@@ -12,6 +12,7 @@ from lab.render.curves import COLOURS, figure_image, style
 DOT = 9  # px, diameter
 SHARPER = 4  # a dot is drawn so many times as large and reduced, which smooths its edge
 DPI = 100
+ROOM = 0.02  # of the x axis, at both ends: a dot there is whole
 
 
 class MovingCurves:
@@ -69,7 +70,8 @@ class MovingCurves:
         axes.set_title(title, fontsize=9, fontweight="normal", pad=3)
         axes.locator_params(axis="y", nbins=4)
         if min(x) < max(x):
-            axes.set_xlim(min(x), max(x))
+            room = ROOM * (max(x) - min(x))
+            axes.set_xlim(min(x) - room, max(x) + room)
 
     def at(self, index: int) -> Image.Image:
         """The curves with a line and a dot on each at value number `index`."""

@@ -149,7 +149,7 @@ def test_the_command_writes_table_plots_and_page(
     code, said = run_command(attention_cost.main, f"out={tmp_path / 'out'}", *small)
     assert code == 0, said
     names = sorted(path.name for path in (tmp_path / "out").iterdir() if path.suffix != ".json")
-    assert names == ["attention_cost.csv", "index.html", "memory.png", "peak.png", "time.png"]
+    assert names == ["attention_cost.csv", "attention_cost.mp4", "index.html", "memory.png", "peak.png", "time.png"]
     with (tmp_path / "out" / "attention_cost.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert [(row["attention"], row["resolution"]) for row in rows] == [

@@ -42,7 +42,8 @@ def test_the_command_writes_maps_tables_and_page(clip_run: Path, run_command: Co
     code, said = run_command(clip_map.main, f"run={clip_run}", f"out={tmp_path}", *asked)
     assert code == 0, said
     names = {path.name for path in tmp_path.iterdir() if path.suffix != ".json"}
-    assert names == {"clip_map.csv", "index.html", "map_as_they_are.png", "map_moved.png", "points.csv"}
+    maps, way = {"map_as_they_are.png", "map_moved.png"}, {"closing_gap.csv", "closing_gap.mp4"}
+    assert names == {"clip_map.csv", "index.html", "points.csv", *maps, *way}
     with (tmp_path / "clip_map.csv").open() as file:
         (row,) = csv.DictReader(file)
     assert row["pictures"] == "50" and float(row["gap"]) > 0 == float(row["gap_moved"]) and row["gap_by_run"]

@@ -141,3 +141,8 @@ def test_mistakes_are_one_line(
     code, said = run_command(style_transfer.main, f"run={class_run}", f"out={tmp_path / 'out'}", override)
     assert code == 2 and words in said, said
     assert not (tmp_path / "out").exists()
+
+
+def test_half_way_is_where_half_of_the_distance_is_left() -> None:
+    assert style_transfer.half_way([0, 8, 16, 32], [0.8, 0.5, 0.3, 0.0]) == 16
+    assert style_transfer.half_way([0, 32], [0.0, 0.0]) == 0
