@@ -16,6 +16,7 @@ from lab.render import figure_image, save_image, style
 from lab.render.moving import alike, beside
 
 FITTED = 3  # largest sizes that an exponent is fitted to
+DPI = 100  # of a frame
 LOOKS: dict[str, dict[str, Any]] = {
     KEPT: {"color": "#d55e00", "marker": "s"},
     FUSED: {"color": "#0072b2", "marker": "^"},
@@ -63,7 +64,7 @@ def plot(rows: Sequence[Row], column: str, title: str, label: str, at: int | Non
         axes.set_title(title)
         if at is not None:
             axes.axvline(at, color="#8a8a8a", linewidth=1)
-        return figure_image(figure)
+        return figure_image(figure, dpi=None if at is None else DPI)
 
 
 def frames(rows: Sequence[Row]) -> list[Image.Image]:
@@ -80,19 +81,24 @@ def frames(rows: Sequence[Row]) -> list[Image.Image]:
 def to_scale(costs: Mapping[str, Row], size: int, most: float) -> Image.Image:
     """Squares whose areas are the memory of each way at one resolution, beside the greatest of all."""
     with matplotlib.style.context(style(), after_reset=True):
-        figure = Figure(figsize=(3.6, 4.4))
-        axes = figure.subplots()
+        figure = Figure(figsize=(3.6, 4.4), layout="none")  # type: ignore[arg-type]
+        axes = figure.add_axes((0.04, 0.04, 0.92, 0.88))  # the same in every frame, whatever the legend says
         shown = [(name, costs[name]) for name in (KEPT, FUSED, LINEAR) if name in costs]
         for name, row in shown:
             side = math.sqrt(row.saved_mib / most)
-            label = f"{name}: {row.saved_mib:.3g} MiB, {row.milliseconds:.3g} ms"
+            label = f"{name}: {rounded(row.saved_mib)} MiB, {rounded(row.milliseconds)} ms"
             axes.add_patch(Rectangle((0, 0), side, side, color=LOOKS[name]["color"], alpha=0.6, label=label))
         axes.set(xlim=(0, 1), ylim=(0, 1.45), xticks=[], yticks=[], aspect="equal")
         for edge in axes.spines.values():
             edge.set_visible(False)
         axes.legend(loc="upper left")
         axes.set_title(f"{size}×{size}: {size**2:,} places")
-        return figure_image(figure)
+        return figure_image(figure, dpi=DPI)
+
+
+def rounded(number: float) -> str:
+    """Three digits, or all before the point."""
+    return f"{number:,.0f}" if number >= 100 else f"{number:.3g}"
 
 
 def plots(rows: Sequence[Row], folder: Path, facts: Mapping[str, Any]) -> list[Path]:
