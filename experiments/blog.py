@@ -120,7 +120,8 @@ class Figure:
         """The report's, the first under its question and with what it cost."""
         first, *rest = self.report.sections
         cost = f"{self.seconds:.0f} seconds, {self.evaluations:,} evaluations of the network on a picture."
-        return [replace(first, title=self.report.question, text=f"{first.text}\n\n{cost}"), *rest]
+        headed = replace(first, title=self.report.question, text=f"{first.text}\n\n{cost}")
+        return [headed, *(replace(section, level=3) for section in rest)]
 
 
 def cost_of(figures: Sequence[Figure]) -> Section:

@@ -47,6 +47,7 @@ class Section:
     table: Sequence[Mapping[str, Cell]] = ()  # one mapping a row; columns in order of first appearance
     command: str = ""  # what a reader types to make this section again
     scrubs: Sequence[Scrub] = ()  # before the images
+    level: int = 2  # of the heading, 2 or 3; at 3 it belongs to the one above, and is not in the table of contents
 
 
 def page(path: str | Path, title: str, sections: Sequence[Section], lead: str = "") -> None:
@@ -84,7 +85,7 @@ def _ids(sections: Sequence[Section]) -> list[str]:
 def _contents(sections: Sequence[Section], ids: Sequence[str]) -> str:
     if len(sections) < 2:
         return ""
-    pairs = zip(sections, ids, strict=True)
+    pairs = [pair for pair in zip(sections, ids, strict=True) if pair[0].level == 2]
     links = "".join(f'<li><a href="#{anchor}">{escape(section.title)}</a></li>' for section, anchor in pairs)
     return f'<nav aria-label="Sections"><ol>{links}</ol></nav>'
 
@@ -93,8 +94,8 @@ def _section(section: Section, anchor: str) -> str:
     shown = [_scrub(scrub) for scrub in section.scrubs]
     figures = "\n".join(shown + [_figure(image, caption, section.title) for image, caption in section.images])
     parts = [
-        f'<section id="{anchor}" aria-labelledby="{anchor}-title">',
-        f'<h2 id="{anchor}-title">{escape(section.title)}</h2>',
+        f'<section id="{anchor}" class="level{section.level}" aria-labelledby="{anchor}-title">',
+        f'<h{section.level} id="{anchor}-title">{escape(section.title)}</h{section.level}>',
         _paragraphs(section.text),
         f'<div class="figures">\n{figures}\n</div>' if figures else "",
         _table(section.table, section.title) if section.table else "",

@@ -116,6 +116,15 @@ def test_sections_can_be_reached_by_links_and_keys(tmp_path: Path) -> None:
     assert frames[0]["tabindex"] == "0"  # ... and scrolled
 
 
+def test_what_belongs_to_the_section_above_is_not_in_the_contents(tmp_path: Path) -> None:
+    sections = [Section("Guidance"), Section("Stills", level=3), Section("Scale")]
+    page(tmp_path / "p.html", "Title", sections)
+    html = (tmp_path / "p.html").read_text()
+    contents = html[html.index("<nav") : html.index("</nav>")]
+    assert "Guidance" in contents and "Scale" in contents and "Stills" not in contents
+    assert '<h3 id="2-stills-title">Stills</h3>' in html and '<h2 id="3-scale-title">Scale</h2>' in html
+
+
 def test_the_page_is_ready_for_phones_darkness_and_readers(tmp_path: Path) -> None:
     reader = written(tmp_path, Section("Only"))
     html = (tmp_path / "index.html").read_text(encoding="utf-8")
