@@ -119,7 +119,8 @@ class Figure:
     def sections(self) -> list[Section]:
         """The report's, the first under its question and with what it cost."""
         first, *rest = self.report.sections
-        cost = f"{self.seconds:.0f} seconds, {self.evaluations:,} evaluations of the network on a picture."
+        asked = f", {self.evaluations:,} evaluations of the network on a picture" if self.evaluations else ""
+        cost = f"{self.seconds:.0f} seconds{asked}."
         headed = replace(first, title=self.report.question, text=f"{first.text}\n\n{cost}")
         return [headed, *(replace(section, level=3) for section in rest)]
 
