@@ -29,6 +29,9 @@ from lab.render import Scrub, Section, check_video, save_video
 from lab.render.provenance import write_whole
 
 logger = logging.getLogger(__name__)
+GROWING = (
+    "A square is as large as what its way keeps, beside the most that any keeps; the slider goes up in resolution."
+)
 KEEPS = (
     "What is counted are the tensors that autograd keeps on the way there for the way back, each piece of memory once "
     "and parameters left out (saved_mib); what an operation needs in between is not among them. On CUDA, peak_mib is "
@@ -139,8 +142,8 @@ def run(cfg: DictConfig) -> Report:
     labels = [f"{side}×{side}" for side in sides]
     scrub = Scrub(path, size, "what each way keeps, areas to scale", labels, cfg.fps)
     sections = [
-        Section("As pictures grow", scrubs=[scrub]),
-        Section("Time", time, images=drawn[:1], command=command_line("experiments.attention_cost", cfg)),
+        Section("As pictures grow", GROWING, scrubs=[scrub], command=command_line("experiments.attention_cost", cfg)),
+        Section("Time", time, images=drawn[:1]),
         Section("Memory", f"{KEEPS}\n\n{memory}", images=drawn[1:]),
         Section("Measured", table=[asdict(row) for row in rows]),
     ]

@@ -83,9 +83,8 @@ def to_scale(costs: Mapping[str, Row], size: int, most: float) -> Image.Image:
     with matplotlib.style.context(style(), after_reset=True):
         figure = Figure(figsize=(3.6, 4.4), layout="none")  # type: ignore[arg-type]
         axes = figure.add_axes((0.04, 0.04, 0.92, 0.88))  # the same in every frame, whatever the legend says
-        shown = [(name, costs[name]) for name in (KEPT, FUSED, LINEAR) if name in costs]
-        for name, row in shown:
-            side = math.sqrt(row.saved_mib / most)
+        for name, side in sides(costs, most).items():
+            row = costs[name]
             label = f"{name}: {rounded(row.saved_mib)} MiB, {rounded(row.milliseconds)} ms"
             axes.add_patch(Rectangle((0, 0), side, side, color=LOOKS[name]["color"], alpha=0.6, label=label))
         axes.set(xlim=(0, 1), ylim=(0, 1.45), xticks=[], yticks=[], aspect="equal")
@@ -94,6 +93,11 @@ def to_scale(costs: Mapping[str, Row], size: int, most: float) -> Image.Image:
         axes.legend(loc="upper left")
         axes.set_title(f"{size}×{size}: {size**2:,} places")
         return figure_image(figure, dpi=DPI)
+
+
+def sides(costs: Mapping[str, Row], most: float) -> dict[str, float]:
+    """Of each way's square, as a share of that of the way that keeps `most` MiB."""
+    return {name: math.sqrt(costs[name].saved_mib / most) for name in (KEPT, FUSED, LINEAR) if name in costs}
 
 
 def rounded(number: float) -> str:

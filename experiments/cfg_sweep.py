@@ -24,11 +24,11 @@ KIND = Kind(
         Expected("the article: colours crushed at -10", "clip_fraction", -10, True, 1),
         Expected("the article: unnatural colours at -10", "saturation", -10, True, 0),
         Expected("pushed away from the condition at -10", "similarity", -10, False, 0),
-        Expected("the article: the condition ignored at 0", "accuracy", 0, False, 1),
+        Expected("the article: at 0 the condition counts less than at 1", "accuracy", 0, False, 1),
         Expected("the article: faithful at 10", "similarity", 10, True, 1),
         Expected("the article: faithful at 10", "accuracy", 10, True, 1),
         Expected("the article: saturated at 10", "saturation", 10, True, 1),
-        Expected("Ho and Salimans: less diverse, the more guidance", "diversity", 5, False, 1),
+        Expected("Ho and Salimans: less diverse with guidance", "diversity", 5, False, 1),
     ),
 )
 

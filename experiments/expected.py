@@ -1,9 +1,10 @@
-"""What others saw in such a sweep, beside what is measured in this one."""
+"""What others saw in such a sweep, beside what is measured in this one: one measure at two values."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 NEAR = 0.03  # of the sweep's length: how far a value may lie from the one that is meant
+ALIKE = 0.02  # of a measure's range over the sweep
 
 
 @dataclass(frozen=True)
@@ -26,7 +27,8 @@ def compared(
     """A row each: what was seen, what is measured here, and whether it agrees.
 
     called   what a measure is called
-    What was not measured here, or not near those values, is left out.
+    A difference below ALIKE of all that the measure varies by is none. What was not measured here, or not near those
+    values, is left out.
     """
     rows = []
     for one in expected:
@@ -34,14 +36,15 @@ def compared(
         if one.measure not in measured or first is None or second is None or first == second:
             continue
         found, other = measured[one.measure][first], measured[one.measure][second]
-        agrees = found > other if one.greater else found < other
+        whole = max(measured[one.measure]) - min(measured[one.measure])
+        more = (found - other if one.greater else other - found) / (whole or 1)
         numbers = f"{found:.3g} at {values[first]:g}, {other:.3g} at {values[second]:g}"
         rows.append(
             {
                 "elsewhere": one.words,
                 "measured by": called[one.measure],
                 "here": numbers,
-                "as there?": "yes" if agrees else "no",
+                "as there?": "no difference" if abs(more) < ALIKE else "yes" if more > 0 else "no",
             }
         )
     return rows

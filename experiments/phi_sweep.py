@@ -68,13 +68,15 @@ def told(swept: Swept, prediction_type: str) -> str:
     if low < 1:
         words += f"; the gain would vanish at phi = {1 / (1 - low):.1f} where r is smallest, and is negative beyond"
     why = (
-        "A network that predicts eps has r near 1 where there is most noise, since eps has the same spread whatever is "
-        "asked for. This one predicts "
-        f"{prediction_type}, whose guided prediction is widest there: it breaks at a smaller phi than one of eps would."
+        " Of a network that predicts eps, r would be expected near 1 where there is most noise, since eps has the same "
+        f"spread whatever is asked for. This one predicts {prediction_type}, and r is smallest there: shapes would be "
+        "expected to break at a smaller phi than in the article, if its network predicted eps."
     )
+    early = int(swept.ratio[called_out(swept, [0])[0]].flatten(0, 1).nanmean(dim=0).nan_to_num(9).argmin()) == 0
     edges = torch.stack([edge_energy(images.flatten(0, 1)).mean() for images in swept.images])
     strongest = swept.values[int(edges.argmax())]
-    return f"{words}. Outlines are strongest at phi = {strongest:g}." + ("" if prediction_type == "eps" else f" {why}")
+    outlines = f"Outlines are strongest at phi = {strongest:g}."
+    return f"{words}. {outlines}" + why * (prediction_type != "eps" and low < 1 and early)
 
 
 def prediction_of(run: str) -> str:

@@ -17,6 +17,7 @@ from experiments.sweeps import MEASURES, Swept, called_out, frames, measure, pla
 from lab import LabError
 from lab.commands import command_line
 from lab.config import check_types
+from lab.diffusion.guidance import check_interval
 from lab.evaluators import clip_of
 from lab.model import DiffusionModel
 from lab.parts import Parts
@@ -70,13 +71,18 @@ def check_sweep(cfg: DictConfig, kind: Kind) -> None:
             raise LabError(f"measures={name}: use some of {', '.join(MEASURES)}")
     if cfg.judge is not None and "accuracy" not in cfg.measures:
         raise LabError(f"judge={cfg.judge}: nothing asks it; add accuracy to measures")
+    check_interval("guidance_interval", cfg.guidance_interval)
     check_video(cfg.video)
 
 
 def run_sweep(cfg: DictConfig, kind: Kind) -> tuple[Report, Swept]:
     """Sample, measure and write; a report that can be added to, and what was swept."""
     model = lab.load(cfg.run, cfg.device)
-    model.times(cfg.num_inference_steps, cfg.sampler, cfg.spacing)  # refused before anything is computed
+    times = model.times(cfg.num_inference_steps, cfg.sampler, cfg.spacing)  # refused before anything is computed
+    levels = times / max(1, model.parameterization.schedule.timesteps - 1)
+    low, high = cfg.guidance_interval
+    if not bool(((levels >= low) & (levels <= high)).any()):
+        raise LabError(f"guidance_interval=[{low:g}, {high:g}]: none of the {len(times)} evaluations lies in it")
     subjects = ask(model, cfg.classes, cfg.prompts)
     names, scores = measures_of(cfg, model, subjects)
     values, settings = values_of(cfg), settings_of(cfg, kind)

@@ -5,6 +5,7 @@ behind. `lab.load` and everything that takes run=DIR take the copy as they take 
 a judge, that is kept, which is in half precision already.
 """
 
+import filecmp
 import logging
 import shutil
 from pathlib import Path
@@ -21,6 +22,7 @@ from lab.runs import CONFIG, OWN_CLIP, check_run, read_config
 
 logger = logging.getLogger(__name__)
 KEPT = (CONFIG, "log.csv", "loss.png", "loss.png.json")
+WEIGHTS = "model.safetensors"  # of a CLIP or a judge
 OWN = {"flower_clip": OWN_CLIP, "judge": OWN_JUDGE}  # by task, the folder of a run that holds all that it is for
 TYPES = {"run": str | None, "out": str | None}
 
@@ -38,9 +40,15 @@ def export(run: Path, out: Path) -> Path:
     """
     own = OWN.get(read_config(run).task)
     if own is not None:
-        if not (run / own).is_dir():
+        source = run / own if (run / own).is_dir() else run  # or one that was exported, and lies bare
+        if not (source / WEIGHTS).is_file():
             raise LabError(f"run={run}: its training has not ended; there is no {own} in it yet")
-        shutil.copytree(run / own, out, dirs_exist_ok=True)
+        if (out / WEIGHTS).is_file() and not filecmp.cmp(source / WEIGHTS, out / WEIGHTS, shallow=False):
+            raise LabError(f"out={out}: holds another {own}; delete it first, or name another folder")
+        out.mkdir(parents=True, exist_ok=True)
+        for path in source.iterdir():
+            if path.is_file():
+                shutil.copyfile(path, out / path.name)
         _copy_kept(run, out)
         return out
     found = checkpoint.latest(run / "checkpoints")

@@ -79,6 +79,11 @@ def test_of_a_judges_run_the_judge_is_kept(judge_run: Path, tmp_path: Path) -> N
     kept = judge_of(load_judge(judge_run / "judge").class_names, out)
     assert kept is not None and kept.fingerprint == load_judge(judge_run / "judge").fingerprint
     assert (out / "config.yaml").is_file() and (out / "log.csv").is_file() and not (out / "checkpoints").exists()
+    again = export.export(out, tmp_path / "again")
+    assert (again / "model.safetensors").read_bytes() == (out / "model.safetensors").read_bytes()
+    (again / "model.safetensors").write_bytes(b"another")
+    with pytest.raises(LabError, match="holds another judge; delete it first"):
+        export.export(judge_run, again)
     (tmp_path / "run").mkdir()
     shutil.copy(judge_run / "config.yaml", tmp_path / "run")
     with pytest.raises(LabError, match="its training has not ended; there is no judge in it yet"):

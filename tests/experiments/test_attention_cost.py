@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from experiments import attention_cost, attentions
-from experiments.attention_cost import about_memory, about_time, fit
+from experiments.attention_cost import about_memory, about_time
+from experiments.attention_drawing import fit, frames, rounded, sides
 from experiments.attentions import (
     CONTENDERS,
     FUSED,
@@ -140,6 +141,15 @@ def test_words_follow_from_the_rows() -> None:
     assert "At 32×32" in time and "10 to one" in time
 
 
+def test_squares_are_as_large_as_what_is_kept() -> None:
+    costs = {row.attention: row for row in constructed() if row.resolution == 32}
+    drawn = sides(costs, costs[KEPT].saved_mib)
+    assert list(drawn) == [KEPT, FUSED, LINEAR] and drawn[KEPT] == 1
+    assert drawn[FUSED] ** 2 == pytest.approx(costs[FUSED].saved_mib / costs[KEPT].saved_mib)
+    assert {frame.size for frame in frames(constructed())} == {frames(constructed())[0].size}
+    assert [rounded(number) for number in (1903.4, 99.94, 0.1412)] == ["1,903", "99.9", "0.141"]
+
+
 def test_the_command_writes_table_plots_and_page(
     run_command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -177,6 +187,8 @@ def test_the_command_writes_table_plots_and_page(
         ("channels=0", "channels=0: use at least 1"),
         ("head_dim=20", "head_dim=20: channels=64 do not split into 3 heads"),
         ("rounds=-1", "rounds=-1: use at least 1"),
+        ("fps=0", "fps=0: use more than 0"),
+        ("video=avi", "video=avi: use mp4 or gif"),
         ("batch_size=1.5", "batch_size=1.5: must be int"),
         ("out=", "out: name a folder"),
     ],

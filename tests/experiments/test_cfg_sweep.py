@@ -53,10 +53,15 @@ def test_a_judge_counts_what_it_takes_for_the_class(
     ("asked", "words"),
     [
         (("judge=somewhere", "measures=[saturation]"), "judge=somewhere: nothing asks it; add accuracy to measures"),
+        (
+            ("guidance_interval=[0.001,0.002]",),
+            "[0.001, 0.002]: none of the 3 evaluations lies in it",
+        ),
+        (("guidance_interval=[1,0]",), "guidance_interval=[1, 0]: use two levels of noise"),
         (("measures=[accuracy]",), "measures=[accuracy]: nothing of it can be measured here"),
     ],
 )
-def test_a_judge_for_nothing_and_nothing_to_measure_are_refused(
+def test_what_would_be_for_nothing_is_refused(
     class_run: Path, run_command: Command, tmp_path: Path, asked: tuple[str, ...], words: str
 ) -> None:
     code, said = run_command(cfg_sweep.main, f"run={class_run}", f"out={tmp_path / 'new'}", *SMALL, *asked)

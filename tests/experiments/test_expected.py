@@ -14,7 +14,7 @@ def test_a_row_says_what_is_measured_and_whether_it_agrees() -> None:
         Expected("grey at 0", "saturation", 0, False, 10),  # which is equal here
     ]
     rows = compared(seen, VALUES, MEASURED, CALLED)
-    assert [row["as there?"] for row in rows] == ["yes", "no", "no"]
+    assert [row["as there?"] for row in rows] == ["yes", "no", "no difference"]
     assert rows[0]["here"] == "0.2 at -10, 0.5 at 1" and rows[0]["measured by"] == "saturation of the pictures"
     assert rows[0]["elsewhere"] == "crushed at -10"
 
