@@ -65,6 +65,7 @@ torch.save((len(calls), pixels), Path({out!r}) / f"rank{{rank}}.pt")
 """
 
 
+@pytest.mark.slow
 def test_processes_share_the_samples_and_all_have_them(class_run: Path, tmp_path: Path) -> None:
     """Five batches: three are one process's work, two the other's."""
     script = tmp_path / "pair.py"
