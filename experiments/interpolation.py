@@ -17,13 +17,14 @@ from PIL import Image
 import lab
 from experiments.between import CONDITION, ENDS, MOVED, NOISE, Ways, measure, pace, walk
 from experiments.common import SAMPLING, SAMPLING_TYPES, Report, check_sampling, sampling_facts, write_table
-from experiments.subjects import Score, Similarity, Subjects, ask, verdict_of
+from experiments.subjects import Score, Subjects, ask, verdict_of
 from experiments.sweeps import plain
 from lab import LabError
 from lab.cli import entry_point
 from lab.commands import command_line
 from lab.config import check_types
 from lab.diffusion.guidance import check_interval
+from lab.evaluation.agreement import Similarity
 from lab.evaluators import clip_of
 from lab.model import DiffusionModel
 from lab.parts import Parts

@@ -133,18 +133,18 @@ def measure(
     made = ask(model, prompts, cfg.count, settings, Parts(folder / "colours", {**facts, "prompts": prompts}))
     asked_for = list(cfg.colours) * len(species)
     shares = [share_of(colour, samples) for colour, samples in zip(asked_for, made, strict=True)]
-    told: dict[str, float | None] = {"species": None, "classes_first": None, "classes_five": None}
+    judged: dict[str, float | None] = {"species": None, "classes_first": None, "classes_five": None}
     if judge is not None:
         asked = torch.tensor([names.index(name) for name in species]).repeat_interleave(len(cfg.colours) * cfg.count)
-        told["species"] = float(recognised(judge.logits, from_uint8(made.flatten(0, 1)), asked)[0].float().mean())
+        judged["species"] = float(recognised(judge.logits, from_uint8(made.flatten(0, 1)), asked)[0].float().mean())
     if judge is not None and cfg.class_count:
         plainly = [class_prompts(name)[0] for name in names]
         parts = Parts(folder / "classes", {**facts, "prompts": plainly})
         of_classes = from_uint8(ask(model, plainly, cfg.class_count, settings, parts).flatten(0, 1))
         hits = recognised(judge.logits, of_classes, torch.arange(len(names)).repeat_interleave(cfg.class_count))
-        told["classes_first"], told["classes_five"] = (float(hit.float().mean()) for hit in hits)
+        judged["classes_first"], judged["classes_five"] = (float(hit.float().mean()) for hit in hits)
     blue = [share for colour, share in zip(asked_for, shares, strict=True) if colour == "blue"]
-    row = Row(run, conditioner.noise, shifted, mean(shares), mean(blue) if blue else None, **told)
+    row = Row(run, conditioner.noise, shifted, mean(shares), mean(blue) if blue else None, **judged)
     return row, made.unflatten(0, (len(species), len(cfg.colours)))
 
 

@@ -18,7 +18,6 @@ from torch import Tensor
 
 import lab
 from experiments.common import Report, write_table
-from experiments.subjects import Similarity
 from experiments.sweeps import plain
 from experiments.switching import Pairs, pairs_of, transfer
 from lab import LabError
@@ -26,6 +25,7 @@ from lab.cli import entry_point
 from lab.commands import command_line
 from lab.config import check_types
 from lab.editing import pictures
+from lab.evaluation.agreement import Similarity
 from lab.evaluators import clip_of
 from lab.model import DiffusionModel
 from lab.parts import Parts

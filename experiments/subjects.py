@@ -8,9 +8,7 @@ from torch import Tensor
 
 from experiments.common import spread
 from lab import LabError
-from lab.clip import Clip
 from lab.clip.captions import class_prompts
-from lab.clip.retrieval import phrase_vectors
 from lab.conditioning import Condition
 from lab.conditioning.classes import class_index
 from lab.evaluators import judge_of
@@ -76,18 +74,6 @@ def ask(
     numbers = tuple(class_index(one, names) for one in chosen)
     called = [names[number] for number in numbers]
     return Subjects(called, condition, [class_prompts(name) for name in called], numbers)
-
-
-class Similarity:
-    """Cosines between pictures and phrases in a CLIP's space, -1 to 1."""
-
-    def __init__(self, clip: Clip, phrases: Sequence[Sequence[str]]) -> None:
-        self.clip, self.texts = clip, phrase_vectors(clip, phrases)
-
-    def __call__(self, images: Tensor, which: Tensor) -> Tensor:
-        """images (B, 3, H, W) in [-1, 1], which (B,) phrase each is compared with -> (B,)."""
-        vectors = torch.cat([self.clip.encode_images(part).cpu() for part in images.split(AT_A_TIME)])
-        return (vectors * self.texts[which]).sum(dim=1)
 
 
 class Verdict:

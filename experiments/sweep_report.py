@@ -12,12 +12,13 @@ from PIL import Image
 import lab
 from experiments.common import Report, write_table
 from experiments.expected import Expected, compared
-from experiments.subjects import Score, Similarity, Subjects, ask, verdict_of
+from experiments.subjects import Score, Subjects, ask, verdict_of
 from experiments.sweeps import MEASURES, Swept, called_out, frames, measure, plain, sweep, values_of
 from lab import LabError
 from lab.commands import command_line
 from lab.config import check_types
 from lab.diffusion.guidance import check_interval
+from lab.evaluation.agreement import Similarity
 from lab.evaluators import clip_of
 from lab.model import DiffusionModel
 from lab.parts import Parts

@@ -12,13 +12,13 @@ from torch import Tensor
 import lab
 from experiments.common import SAMPLING, SAMPLING_TYPES, Report, check_sampling, sampling_facts, write_table
 from experiments.developing import develop, film
-from experiments.subjects import Similarity, ask
+from experiments.subjects import ask
 from lab import LabError
 from lab.cli import entry_point
 from lab.commands import command_line
 from lab.conditioning import ClipConditioner
 from lab.config import check_types
-from lab.evaluation.agreement import colour_in, share_of
+from lab.evaluation.agreement import Similarity, colour_in, share_of
 from lab.parts import Parts
 from lab.render import Scrub, Section, check_video, from_uint8, grid, save_image, save_video
 from lab.runs import check_run

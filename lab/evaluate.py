@@ -17,6 +17,7 @@ from omegaconf import DictConfig, OmegaConf
 import lab
 from lab.cli import entry_point
 from lab.clip import Clip
+from lab.clip.captions import class_prompts
 from lab.commands import command_line
 from lab.conditioning import ClipConditioner
 from lab.config import check_types
@@ -27,11 +28,11 @@ from lab.errors import LabError
 from lab.evaluation import FeatureSpace, clip_space, inception_space, judge_space, timm_space
 from lab.evaluation.agreement import (
     COLOUR_PROMPTS,
+    Similarity,
     chance_of,
     factors_of_classes,
     factors_recovered,
     share_of,
-    similarity,
 )
 from lab.evaluation.cas import classification_accuracy
 from lab.evaluation.drawing import draw, estimate, sampled
@@ -172,7 +173,8 @@ def names_met(
     """{"clip_similarity"} of pictures with the names of their classes; {} without classes or CLIP."""
     if clip is None or bool((classes < 0).any()):
         return {}
-    return {"clip_similarity": similarity(clip, images, classes, class_names)}
+    similarity = Similarity(clip, [class_prompts(name) for name in class_names])
+    return {"clip_similarity": float(similarity(images, classes).mean())}
 
 
 def colours_shown(model: DiffusionModel, count: int, settings: Mapping[str, Any], parts: Parts) -> dict[str, float]:

@@ -7,7 +7,6 @@ import torch
 from torch import Tensor
 
 from lab.clip import Clip
-from lab.clip.captions import class_prompts
 from lab.clip.colours import COLOURS, dominant_colours
 from lab.clip.retrieval import phrase_vectors
 from lab.data import ImageSet
@@ -37,11 +36,16 @@ def share_of(colour: str, pixels: Tensor) -> float:
     return float((dominant_colours(pixels) == COLOURS.index(colour)).float().mean())
 
 
-def similarity(clip: Clip, images: Tensor, labels: Tensor, class_names: Sequence[str]) -> float:
-    """Mean cosine of pictures (N, 3, H, W) in [-1, 1] and the names of their classes (N,), in a CLIP's space."""
-    texts = phrase_vectors(clip, [class_prompts(name) for name in class_names])
-    vectors = torch.cat([clip.encode_images(part).cpu() for part in images.split(AT_A_TIME)])
-    return float((vectors * texts[labels]).sum(dim=1).mean())
+class Similarity:
+    """Cosines between pictures and phrases in a CLIP's space, -1 to 1."""
+
+    def __init__(self, clip: Clip, phrases: Sequence[Sequence[str]]) -> None:
+        self.clip, self.texts = clip, phrase_vectors(clip, phrases)
+
+    def __call__(self, images: Tensor, which: Tensor) -> Tensor:
+        """images (B, 3, H, W) in [-1, 1], which (B,) phrase each is compared with -> (B,)."""
+        vectors = torch.cat([self.clip.encode_images(part).cpu() for part in images.split(AT_A_TIME)])
+        return (vectors * self.texts[which]).sum(dim=1)
 
 
 def factors_of_classes(images: ImageSet) -> dict[str, list[str]]:

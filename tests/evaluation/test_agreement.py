@@ -8,12 +8,12 @@ from lab.clip.captions import COLOURED
 from lab.data import ImageSet
 from lab.evaluation.agreement import (
     COLOUR_PROMPTS,
+    Similarity,
     chance_of,
     colour_in,
     factors_of_classes,
     factors_recovered,
     share_of,
-    similarity,
 )
 from lab.judging import Judge, JudgeNetwork
 
@@ -77,5 +77,5 @@ def test_similarity_is_the_cosine_with_the_classes_name() -> None:
         def encode_images(self, images: Tensor) -> Tensor:
             return torch.stack([torch.tensor([0.6, 0.8])] * len(images))
 
-    found = similarity(Fake(), torch.zeros(4, 3, 4, 4), torch.tensor([0, 0, 0, 1]), ("rose", "blue iris"))  # type: ignore[arg-type]
-    assert found == pytest.approx((3 * 0.6 + 0.8) / 4)
+    similarity = Similarity(Fake(), [["a rose"], ["a blue iris"]])  # type: ignore[arg-type]
+    assert similarity(torch.zeros(3, 3, 4, 4), torch.tensor([0, 0, 1])).tolist() == pytest.approx([0.6, 0.6, 0.8])
