@@ -1,6 +1,7 @@
 """Timing two contenders in turn, and writing down what was measured on what."""
 
 import logging
+import math
 import platform
 import statistics
 import time
@@ -13,6 +14,7 @@ import torch
 
 logger = logging.getLogger(__name__)
 Step = Callable[[], None]
+TURN = 2.0  # seconds
 
 
 @dataclass(frozen=True)
@@ -42,11 +44,24 @@ def seconds(step: Step) -> float:
     return time.perf_counter() - started
 
 
+def turns(step: Step) -> tuple[Step, int]:
+    """A turn of `TURN` seconds or more, and how many calls it is of; the first call, which tells, does not count.
+
+    A contender is timed at the pace it keeps, not while it fetches back from memory what the other's turn drove out.
+    """
+    calls = max(1, math.ceil(TURN / seconds(step)))
+
+    def turn() -> None:
+        for _ in range(calls):
+            step()
+
+    return turn, calls
+
+
 def race(measured: str, ours: Step, other: str, theirs: Step, units: int, rounds: int) -> Row:
-    """Both in turn, after one call each that does not count; `units` are done by a call."""
-    for step in (ours, theirs):
-        step()
-    times = [(seconds(ours), seconds(theirs)) for _ in range(rounds)]
+    """Both in turn; `units` are done by a call."""
+    (our_turn, our_calls), (their_turn, their_calls) = turns(ours), turns(theirs)
+    times = [(seconds(our_turn) / our_calls, seconds(their_turn) / their_calls) for _ in range(rounds)]
     ratios = [b / a for a, b in times]
     rates = [units / statistics.median(column) for column in zip(*times, strict=True)]
     spread = f"{min(ratios):.2f} to {max(ratios):.2f}"

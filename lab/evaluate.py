@@ -44,7 +44,7 @@ from lab.model import DiffusionModel
 from lab.parts import Parts
 from lab.render import from_uint8, page, save_image, to_uint8
 from lab.render.provenance import write_whole
-from lab.runs import check_run, pictures_of
+from lab.runs import check_run, pictures_of, read_config
 
 logger = logging.getLogger(__name__)
 SETTINGS = ("guidance_scale", "guidance_interval", "num_inference_steps", "sampler", "spacing", "seed", "batch_size")
@@ -129,7 +129,8 @@ def main(cfg: DictConfig) -> None:
         found = found.plus(side, **names_met(clip, *pictures, train.class_names))
     found = found.plus("generated", **coloured)
     if cfg.cas_steps:
-        found = with_cas(found, cfg.cas_steps, (pixels, labels), train, held_out, folder)
+        shared = Path(cfg.data.cache_dir or read_config(cfg.run).data.cache_dir) / "cas"
+        found = with_cas(found, cfg.cas_steps, (pixels, labels), train, held_out, folder, shared)
     save_image(pairs(pixels, train, audit, min(cfg.suspicious, cfg.n)), folder / "copies.png", facts)
     facts |= {"clip": clip and f"{clip.name} {clip.fingerprint}"}
     facts |= {"colour_count": cfg.colour_count, "cas_steps": cfg.cas_steps}
@@ -157,12 +158,16 @@ def with_cas(
     train: ImageSet,
     held_out: ImageSet,
     folder: Path,
+    shared: Path,
 ) -> Worth:
-    """The same with what classifiers learn from the samples, and from the real pictures of the floor, alone."""
+    """The same with what classifiers learn from the samples, and from the real pictures of the floor, alone.
+
+    That of the real pictures lies in `shared`, since it is the same for all runs and guidance scales.
+    """
     floor, _ = floor_pictures(train, found.n, found.seed)
     real = (torch.from_numpy(to_uint8(train.view(floor))), train.labels[floor])
-    for side, (pixels, labels) in (("generated", samples), ("real", real)):
-        scores = classification_accuracy(pixels, labels, held_out, folder / f"cas_{side}", steps, found.seed)
+    for side, (pixels, labels), root in (("generated", samples, folder), ("real", real, shared)):
+        scores = classification_accuracy(pixels, labels, held_out, root, steps, found.seed)
         found = found.plus(side, **{f"cas_{name}": share for name, share in scores.items()})
     return found
 

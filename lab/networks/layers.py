@@ -84,6 +84,18 @@ class ResidualBlock(nn.Module):
         return out
 
 
+class Grow(nn.Conv2d):
+    """Each place repeated, then a convolution to another width: (B, C, H, W) -> (B, C_out, 2H, 2W)."""
+
+    def __init__(self, in_channels: int, out_channels: int, kernel_size: int) -> None:
+        super().__init__(in_channels, out_channels, kernel_size, padding=kernel_size // 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.kernel_size == (1, 1):  # which commutes with repeating, and has a quarter of the places before it
+            return F.interpolate(super().forward(x), scale_factor=2.0, mode="nearest")
+        return super().forward(F.interpolate(x, scale_factor=2.0, mode="nearest"))
+
+
 class FilterBank(nn.Module):
     """Filters whose gains and thresholds follow the embedding: what a denoiser does before it knows any shapes.
 

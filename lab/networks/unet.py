@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from lab.conditioning.base import Condition
 from lab.errors import LabError
 from lab.networks.attention import ATTENTION, SpatialTransformer
-from lab.networks.layers import FilterBank, ResidualBlock, TimeEmbedding, norm, zero_
+from lab.networks.layers import FilterBank, Grow, ResidualBlock, TimeEmbedding, norm, zero_
 
 
 class _Stage(nn.Module):
@@ -38,6 +38,7 @@ class UNet(nn.Module):
     patch_size      space-to-depth door: patch_size^2 as many channels at 1/patch_size of the resolution
     channels, multipliers   width of each level, highest resolution first; each level halves the resolution
     blocks          residual blocks a level on the way down, as many (with skips) on the way up
+    upsample_kernel side of the convolution that follows each doubling of the resolution: 3, or 1, which costs little
     linear_attention, full_attention   resolutions (behind the door) at which blocks are followed by attention; one
                     that more levels, or a larger sample, would have is passed over: one list serves many sizes
 
@@ -54,6 +55,7 @@ class UNet(nn.Module):
         channels: int = 96,
         multipliers: Sequence[int] = (1, 2, 2),
         blocks: int = 2,
+        upsample_kernel: int = 3,
         linear_attention: Sequence[int] = (16,),
         full_attention: Sequence[int] = (8, 4),
         head_dim: int = 32,
@@ -79,6 +81,8 @@ class UNet(nn.Module):
         kinds = self._attention_kinds(resolutions, linear_attention, full_attention)
         if token_dim and not any(kinds):
             raise LabError("model.full_attention=[]: tokens are looked at where attention is; list a resolution for it")
+        if upsample_kernel not in (1, 3):
+            raise LabError(f"model.upsample_kernel={upsample_kernel}: use 1 or 3")
         dim = embedding_dim or 4 * channels
 
         def stage(c_in: int, c_out: int, level: int) -> _Stage:
@@ -104,7 +108,7 @@ class UNet(nn.Module):
         for level, w in reversed(list(enumerate(widths))):
             self.up.append(nn.ModuleList(stage(2 * w, w, level) for _ in range(blocks)))
             above = widths[max(level - 1, 0)]  # narrowed here, since the wider level would be costly above
-            self.grow.append(nn.Identity() if level == 0 else nn.Conv2d(w, above, 3, padding=1))
+            self.grow.append(nn.Identity() if level == 0 else Grow(w, above, upsample_kernel))
         self.head = nn.Sequential(norm(widths[0]), nn.SiLU(), zero_(nn.Conv2d(widths[0], door, 3, padding=1)))
         self.filters = FilterBank(door, 5 * door, dim)
 
@@ -151,8 +155,7 @@ class UNet(nn.Module):
         for stages, grow in zip(self.up, self.grow, strict=True):
             for stage in stages:  # type: ignore[attr-defined]
                 h = stage(torch.cat([h, skips.pop()], dim=1), embedding, tokens)
-            if not isinstance(grow, nn.Identity):
-                h = grow(F.interpolate(h, scale_factor=2.0, mode="nearest"))
+            h = grow(h)
         out: Tensor = self.head(h) + self.filters(x, embedding)
         return F.pixel_shuffle(out, self.patch_size) if self.patch_size > 1 else out
 

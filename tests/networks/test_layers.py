@@ -10,6 +10,7 @@ from torch import nn
 from lab.networks.layers import (
     Dropout,
     FilterBank,
+    Grow,
     ResidualBlock,
     TimeEmbedding,
     norm,
@@ -158,3 +159,12 @@ def test_filters_learn_the_wiener_gain_of_each_noise_level() -> None:
     with torch.no_grad():
         error = (module(noisy, embedding) - clean).square().mean(dim=(1, 2, 3))
     assert torch.allclose(error, levels / (1 + levels), rtol=0.15)
+
+
+@pytest.mark.parametrize("kernel", [1, 3])
+def test_growing_is_a_convolution_of_repeated_places(kernel: int) -> None:
+    x, grow = features(2, 5, 4, 3), perturbed(Grow(5, 7, kernel))
+    repeated = x.repeat_interleave(2, dim=2).repeat_interleave(2, dim=3)
+    expected = nn.functional.conv2d(repeated, grow.weight, grow.bias, padding=kernel // 2)
+    assert expected.shape == (2, 7, 8, 6)
+    torch.testing.assert_close(grow(x), expected)

@@ -163,6 +163,7 @@ def test_attention_stands_where_it_is_listed(changes: dict[str, Any], linear: in
         ({"linear_attention": (61,)}, r"model.linear_attention=\[61\]: no level has 61"),
         ({"linear_attention": (0,)}, r"model.linear_attention=\[0\]: no level has 0"),
         ({"sample_size": 24}, r"no level has 8, they have \[24, 12, 6\]: use those"),
+        ({"upsample_kernel": 2}, "model.upsample_kernel=2: use 1 or 3"),
         ({"channels": 9}, "model.channels=9: use an even number"),
         ({"channels": 10, "head_dim": 3}, "model.head_dim=3: 20 channels"),
     ],
