@@ -26,13 +26,13 @@ from lab.cli import entry_point
 from lab.conditioning import ClassEmbedding
 from lab.config import build
 from lab.data import BatchStream, ImageSet, Petals
+from lab.device import computes_bf16
 from lab.diffusion import NoiseSchedule, Parameterization
 from lab.errors import LabError
 from lab.model import DiffusionModel
 from lab.networks import UNet
 from lab.render.provenance import write_whole
 from lab.training import DiffusionTask, Trainer, TrainingSettings
-from lab.training.hardware import computes_bf16
 
 logger = logging.getLogger(__name__)
 CLASSES = 102

@@ -54,7 +54,7 @@ def named_by(clip: Clip, names: Sequence[str]) -> Callable[[Tensor], Tensor]:
 
 def run(cfg: DictConfig) -> Report:
     """Sample, and write a grid, a video and a table."""
-    model = lab.load(cfg.run, cfg.device)
+    model = lab.load(cfg.run, cfg.device, precision=cfg.precision)
     names: Sequence[str] = getattr(model.conditioner, "class_names", ())
     if not names:
         raise LabError(f"run={cfg.run}: it knows no classes; experiments.text_grid takes prompts")

@@ -14,6 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 from PIL import Image
 
 from lab import LabError
+from lab.device import Precision
 from lab.model import DiffusionModel
 from lab.render import Section, figure_image, page, style
 from lab.render.provenance import write_whole
@@ -37,6 +38,7 @@ class Report:
 
 SAMPLING = ("num_inference_steps", "guidance_scale", "guidance_interval", "sampler", "spacing", "seed", "batch_size")
 SAMPLING_TYPES: dict[str, Any] = {  # keys that every experiment with plain samples has
+    "precision": Precision,
     **dict.fromkeys(("num_inference_steps", "batch_size"), int | None),
     "guidance_scale": float | None,
     "guidance_interval": Sequence[float] | None,

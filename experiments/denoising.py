@@ -23,6 +23,7 @@ from lab import LabError
 from lab.cli import entry_point
 from lab.commands import command_line
 from lab.config import check_types
+from lab.device import Precision
 from lab.diffusion import Guidance
 from lab.editing import renoise
 from lab.model import DiffusionModel
@@ -38,6 +39,7 @@ ROWS = {
     "predicted": "what the network takes that for",
 }
 TYPES: dict[str, Any] = {
+    "precision": Precision,
     "classes": Sequence[str | int] | None,
     "prompts": Sequence[str] | None,
     **dict.fromkeys(("count", "num_inference_steps", "stages", "seed"), int),
@@ -140,7 +142,7 @@ def strip(both: Both, subjects: Subjects, stages: int) -> Image.Image:
 
 def run(cfg: DictConfig) -> Report:
     """Sample, and write a video, a strip, curves and a table."""
-    model = lab.load(cfg.run, cfg.device)
+    model = lab.load(cfg.run, cfg.device, precision=cfg.precision)
     model.times(cfg.num_inference_steps, "ddim", cfg.spacing)  # refused before anything is computed
     subjects = ask(model, cfg.classes, cfg.prompts, count=6, guided=False).repeated(cfg.count)
     folder = Path(cfg.out) if cfg.out is not None else Path(cfg.run) / "denoising"

@@ -195,7 +195,7 @@ def told(ways: Ways, distances: Mapping[str, list[float]]) -> str:
 
 def run(cfg: DictConfig) -> Report:
     """Sample both ways, and write a video, stills, curves and a table."""
-    model = lab.load(cfg.run, cfg.device)
+    model = lab.load(cfg.run, cfg.device, precision=cfg.precision)
     model.times(cfg.num_inference_steps, cfg.sampler, cfg.spacing)  # refused before anything is computed
     subjects = ends_of(model, cfg)
     folder = Path(cfg.out) if cfg.out is not None else Path(cfg.run) / "interpolation"

@@ -19,6 +19,7 @@ from experiments.common import log_log, spread, to_csv
 from lab.cli import entry_point
 from lab.commands import command_line
 from lab.config import check_types
+from lab.device import Precision
 from lab.editing import invert
 from lab.model import DiffusionModel
 from lab.render import Section, grid, page, save_image
@@ -27,6 +28,7 @@ from lab.runs import check_run
 
 logger = logging.getLogger(__name__)
 TYPES: dict[str, Any] = {
+    "precision": Precision,
     **dict.fromkeys(("steps", "iterations"), Sequence[int]),
     "classes": Sequence[str | int] | None,
     **dict.fromkeys(("run", "spacing", "device", "out"), str | None),
@@ -70,7 +72,7 @@ def measure(model: DiffusionModel, images: Tensor, condition: Any, cfg: DictConf
 @entry_point("inversion_error", check)
 def main(cfg: DictConfig) -> None:
     """Measure, and write a table, a plot, a grid and a page."""
-    model = lab.load(cfg.run, cfg.device)
+    model = lab.load(cfg.run, cfg.device, precision=cfg.precision)
     classes = list(cfg.classes) if cfg.classes is not None else spread(model)
     for steps in cfg.steps:
         model.times(steps, "ddim", cfg.spacing)  # refused before anything is computed

@@ -89,7 +89,7 @@ def check(cfg: DictConfig) -> None:
 
 def clip_run(run: str, cfg: DictConfig) -> DiffusionModel:
     """A run that texts can be moved for; LabError for another."""
-    model = lab.load(run, cfg.device)
+    model = lab.load(run, cfg.device, precision=cfg.precision)
     if not isinstance(model.conditioner, ClipVector):
         raise LabError(f"run={run}: it is not conditioned on CLIP's vectors; train one that is, +experiment=clip_cond")
     model.times(cfg.num_inference_steps, cfg.sampler, cfg.spacing)

@@ -21,6 +21,7 @@ from experiments.common import log_log, spread, to_csv
 from lab.cli import entry_point
 from lab.commands import command_line
 from lab.config import check_types
+from lab.device import Precision
 from lab.diffusion import SAMPLERS
 from lab.model import DiffusionModel
 from lab.render import Section, grid, page, save_image
@@ -31,6 +32,7 @@ logger = logging.getLogger(__name__)
 STOCHASTIC = ("ddpm", "euler_ancestral")  # their noise makes another picture at each number of steps
 CLOSE = 0.05  # root mean square over pixels in [-1, 1]: below it differences are hard to see
 TYPES: dict[str, Any] = {
+    "precision": Precision,
     **dict.fromkeys(("samplers",), Sequence[str]),
     "steps": Sequence[int],
     "classes": Sequence[str | int] | None,
@@ -108,7 +110,7 @@ def conclusion(rows: list[Row]) -> str:
 @entry_point("sampler_comparison", check)
 def main(cfg: DictConfig) -> None:
     """Measure, and write a table, a plot, a grid and a page."""
-    model = lab.load(cfg.run, cfg.device)
+    model = lab.load(cfg.run, cfg.device, precision=cfg.precision)
     asked: dict[str, Any] = {"seed": cfg.seed, "guidance_scale": cfg.guidance_scale, "spacing": cfg.spacing}
     asked["classes"] = list(cfg.classes) if cfg.classes is not None else spread(model)
     for name in cfg.samplers:

@@ -24,6 +24,7 @@ from lab import LabError
 from lab.cli import entry_point
 from lab.commands import command_line
 from lab.config import check_types
+from lab.device import Precision
 from lab.editing import pictures
 from lab.evaluation.agreement import Similarity
 from lab.evaluators import clip_of
@@ -46,6 +47,7 @@ SETTINGS = (
     *("spacing", "seed", "batch_size"),
 )
 TYPES: dict[str, Any] = {
+    "precision": Precision,
     **dict.fromkeys(("classes", "then_classes"), Sequence[str | int] | None),
     **dict.fromkeys(("prompts", "then_prompts", "images"), Sequence[str] | None),
     "ways": Sequence[str],
@@ -160,7 +162,7 @@ def still_sheet(
 
 def run(cfg: DictConfig) -> Report:
     """Sample, measure, and write a video, stills and a table."""
-    model = lab.load(cfg.run, cfg.device)
+    model = lab.load(cfg.run, cfg.device, precision=cfg.precision)
     model.times(cfg.num_inference_steps, "ddim", cfg.spacing)  # refused before anything is computed
     pairs, (steps, called) = pairs_of(model, cfg), switch_steps(cfg)
     folder = Path(cfg.out) if cfg.out is not None else Path(cfg.run) / "style_transfer"

@@ -17,6 +17,7 @@ from experiments.sweeps import MEASURES, Swept, called_out, frames, measure, pla
 from lab import LabError
 from lab.commands import command_line
 from lab.config import check_types
+from lab.device import Precision
 from lab.diffusion.guidance import check_interval
 from lab.evaluation.agreement import Similarity
 from lab.evaluators import clip_of
@@ -28,6 +29,7 @@ from lab.runs import check_run
 
 logger = logging.getLogger(__name__)
 TYPES: dict[str, Any] = {
+    "precision": Precision,
     "classes": Sequence[str | int] | None,
     "prompts": Sequence[str] | None,
     "values": Sequence[float] | None,
@@ -78,7 +80,7 @@ def check_sweep(cfg: DictConfig, kind: Kind) -> None:
 
 def run_sweep(cfg: DictConfig, kind: Kind) -> tuple[Report, Swept]:
     """Sample, measure and write; a report that can be added to, and what was swept."""
-    model = lab.load(cfg.run, cfg.device)
+    model = lab.load(cfg.run, cfg.device, precision=cfg.precision)
     times = model.times(cfg.num_inference_steps, cfg.sampler, cfg.spacing)  # refused before anything is computed
     levels = times / max(1, model.parameterization.schedule.timesteps - 1)
     low, high = cfg.guidance_interval

@@ -66,7 +66,7 @@ def agreement(prompts: Sequence[str], pixels: Tensor) -> list[float | None]:
 
 def run(cfg: DictConfig) -> Report:
     """Sample, and write a grid, a video and a table."""
-    model, prompts = lab.load(cfg.run, cfg.device), prompts_of(cfg)
+    model, prompts = lab.load(cfg.run, cfg.device, precision=cfg.precision), prompts_of(cfg)
     if not isinstance(model.conditioner, ClipConditioner):
         raise LabError(f"run={cfg.run}: it takes no prompts; train one that does, +experiment=clip_cond")
     model.times(cfg.num_inference_steps, cfg.sampler, cfg.spacing)  # refused before anything is computed

@@ -1,9 +1,14 @@
-"""Where this process computes."""
+"""Where this process computes, and in which precision."""
 
 import os
+from typing import Literal, get_args
 
 import torch
 from accelerate import PartialState
+
+from lab.errors import LabError
+
+Precision = Literal["auto", "fp32", "bf16"]
 
 
 def local_device() -> torch.device:
@@ -15,3 +20,19 @@ def this_process() -> PartialState:
     """This process among those that `accelerate launch` started; without it, the only one."""
     # The CPU is said aloud, or several processes on CPUs would not find each other.
     return PartialState(cpu=not torch.accelerator.is_available())
+
+
+def hardware_has_bf16(device: torch.device) -> bool:
+    """Whether bf16 is computed rather than emulated: a CPU without its instructions is 3 times slower in it."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    if device.type == "cpu":
+        return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
+    return False
+
+
+def computes_bf16(precision: str, device: torch.device) -> bool:
+    """Whether this precision means bf16 there: "auto" does where the hardware computes it. LabError for an unknown."""
+    if precision not in get_args(Precision):
+        raise LabError(f"precision={precision}: use {', '.join(get_args(Precision)[:-1])} or {get_args(Precision)[-1]}")
+    return precision == "bf16" or (precision == "auto" and hardware_has_bf16(device))

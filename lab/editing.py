@@ -88,7 +88,8 @@ def invert(
 ) -> Trajectory:
     """DDIM inversion of images under a condition (1 or B rows), up to the level of evaluation start_step.
 
-    Guidance other than 1 makes the way back sensitive to every error (Mokady et al. 2023). Raises LabError for images,
+    In single precision, whatever the model samples in: guidance other than 1 makes the way back sensitive to every
+    error (Mokady et al. 2023). Raises LabError for images,
     steps and numbers of iterations that cannot be.
     """
     if fixed_point_iterations < 1:
@@ -97,12 +98,13 @@ def invert(
     times = _times_from(model, start_step, num_inference_steps, spacing)
     model.eval()
     thresholding = "none" if model.autoencoder.bounded else None  # a clipped x0 has no unique way back
-    denoise = model.denoiser(condition, Guidance(guidance_scale), thresholding)
-    states = ddim_inversion(denoise, latents, model.parameterization.schedule, times, fixed_point_iterations)
-    levels = [latents, *(state.x_t for state in states)]
     settings = {"sampler": "ddim", "num_inference_steps": num_inference_steps, "spacing": spacing}
     under = {"condition": condition, "guidance_scale": guidance_scale, "thresholding": thresholding}
-    return _trajectory(model, targets, levels, start_step, settings, under)
+    with model.in_precision("fp32"):
+        denoise = model.denoiser(condition, Guidance(guidance_scale), thresholding)
+        states = ddim_inversion(denoise, latents, model.parameterization.schedule, times, fixed_point_iterations)
+        levels = [latents, *(state.x_t for state in states)]
+        return _trajectory(model, targets, levels, start_step, settings, under)
 
 
 @torch.no_grad()

@@ -22,7 +22,7 @@ from lab.commands import command_line
 from lab.conditioning import ClipConditioner
 from lab.config import check_types
 from lab.data import ImageSet
-from lab.device import local_device, this_process
+from lab.device import Precision, local_device, this_process
 from lab.diffusion.guidance import check_interval
 from lab.errors import LabError
 from lab.evaluation import FeatureSpace, clip_space, inception_space, judge_space, timm_space
@@ -51,6 +51,7 @@ SETTINGS = ("guidance_scale", "guidance_interval", "num_inference_steps", "sampl
 RESULT = "evaluation.json"
 LEAST = {"n": 10, "num_inference_steps": 1, "suspicious": 1, "batch_size": 1, "cas_steps": 0, "colour_count": 0}
 TYPES: dict[str, Any] = {
+    "precision": Precision,
     **dict.fromkeys(("n", "num_inference_steps", "seed", "suspicious"), int),
     "guidance_scale": float | None,
     "guidance_interval": Sequence[float] | None,
@@ -102,7 +103,7 @@ def main(cfg: DictConfig) -> None:
     if cfg.cas_steps and processes.num_processes > 1:
         advice = "share the samples with cas_steps=0 first, and start the same alone then"
         raise LabError(f"cas_steps={cfg.cas_steps}: classifiers are trained by one process; {advice}")
-    model = lab.load(cfg.run, cfg.device or str(local_device()))
+    model = lab.load(cfg.run, cfg.device or str(local_device()), precision=cfg.precision)
     train, held_out = (pictures_of(cfg.run, split, cfg.data) for split in ("train", "held_out"))  # type: ignore[arg-type]
     check_reference(cfg.n, len(train))
     if cfg.cas_steps and not getattr(model.conditioner, "class_names", ()):

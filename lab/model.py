@@ -1,6 +1,7 @@
 """A diffusion model as people use it: network, conditioner, autoencoder and formulas behind one `sample`."""
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
@@ -14,6 +15,7 @@ from lab.autoencoders import Autoencoder
 from lab.conditioning import Condition, Conditioner
 from lab.conditioning.base import Request
 from lab.denoising import GuidedDenoiser, Known, Switch
+from lab.device import Precision, computes_bf16
 from lab.diffusion import (
     SAMPLERS,
     THRESHOLDINGS,
@@ -35,6 +37,8 @@ class DiffusionModel(nn.Module):
     """A conditional diffusion model in pixel or latent space.
 
     image_size   sides of a sample in pixels unless another is asked for
+    precision    of the network when sampling: "fp32", "bf16", or "auto", bf16 where the hardware computes it; sampler
+                 and formulas stay in single precision
     provenance   where the weights come from (run, step, hash), for what is made with them
     """
 
@@ -46,18 +50,29 @@ class DiffusionModel(nn.Module):
         parameterization: Parameterization,
         image_size: int,
         sampling: SamplingDefaults | None = None,
+        precision: Precision = "fp32",
     ) -> None:
         super().__init__()
         self.network, self.conditioner, self.autoencoder = network, conditioner, autoencoder
         self.parameterization = parameterization
         self.image_size = image_size
         self.sampling = sampling or SamplingDefaults()
+        self.precision: Precision = precision
         self.provenance: dict[str, Any] = {}
 
     @property
     def device(self) -> torch.device:
         """Where the network's weights are."""
         return next(self.network.parameters()).device
+
+    @contextmanager
+    def in_precision(self, precision: Precision) -> Iterator[None]:
+        """Another precision for as long as this is open."""
+        before, self.precision = self.precision, precision
+        try:
+            yield
+        finally:
+            self.precision = before
 
     @torch.no_grad()
     def condition(
@@ -104,7 +119,8 @@ class DiffusionModel(nn.Module):
         return GuidedDenoiser(self._network, self.parameterization, condition, null, guidance, held, switch, known)
 
     def _network(self, x: Tensor, t: Tensor, condition: Condition) -> Tensor:
-        out: Tensor = self.network(x.contiguous(memory_format=torch.channels_last), t, condition)
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=computes_bf16(self.precision, self.device)):
+            out: Tensor = self.network(x.contiguous(memory_format=torch.channels_last), t, condition)
         return out.float()
 
     def states(

@@ -12,6 +12,7 @@ from PIL import Image
 import lab
 from lab.cli import entry_point
 from lab.config import check_types
+from lab.device import Precision
 from lab.render import grid, save_image
 from lab.runs import check_run
 
@@ -39,6 +40,7 @@ def write_samples(
 
 
 TYPES: dict[str, Any] = {
+    "precision": Precision,
     "classes": Sequence[str | int] | None,
     **dict.fromkeys(("prompts", "images"), Sequence[str] | None),
     **dict.fromkeys(("num_inference_steps", "height", "width", "batch_size"), int | None),
@@ -64,7 +66,7 @@ def check(cfg: DictConfig) -> None:
 @entry_point("sample", check)
 def main(cfg: DictConfig) -> None:
     """Sample what the configuration asks for, and write it."""
-    model = lab.load(cfg.run, cfg.device, cfg.weights)
+    model = lab.load(cfg.run, cfg.device, cfg.weights, cfg.precision)
     asked: dict[str, Any] = {
         key: None if cfg[key] is None else list(cfg[key]) for key in ("prompts", "classes", "images")
     }

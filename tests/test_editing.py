@@ -48,6 +48,14 @@ def inverted(model: DiffusionModel, images: Tensor, **settings: Any) -> Trajecto
 # -- inversion ---------------------------------------------------------------------------------------
 
 
+def test_inversion_is_in_single_precision_whatever_the_model_samples_in(model: DiffusionModel, images: Tensor) -> None:
+    exact = inverted(model, images)
+    model.precision = "bf16"
+    again = inverted(model, images)
+    assert torch.equal(again.x, exact.x) and torch.equal(again.reconstruction, exact.reconstruction)
+    assert model.precision == "bf16"
+
+
 def test_what_was_inverted_comes_back(model: DiffusionModel, images: Tensor) -> None:
     trajectory = inverted(model, images)
     assert trajectory.x.shape == (21, 3, 3, 8, 8)

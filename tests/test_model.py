@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from lab.conditioning import Conditioner, Unconditional
 from lab.diffusion import SAMPLERS, SamplerState
@@ -200,3 +200,31 @@ def test_mistakes_are_one_line_that_names_them(model: DiffusionModel, asked: dic
     with pytest.raises(LabError) as error:
         model.sample(**asked)
     assert words in str(error.value) and "\n" not in str(error.value)
+
+
+def test_in_bf16_the_network_alone_is_rounded(model: DiffusionModel) -> None:
+    seen: list[tuple[torch.dtype, torch.dtype]] = []
+
+    def note(module: nn.Module, given: tuple[Tensor, ...], out: Tensor) -> None:
+        seen.append((given[0].dtype, out.dtype))
+
+    model.network.stem.register_forward_hook(note)
+    exact = tensor(model, classes=[0, 1])
+    model.precision = "bf16"
+    rounded = tensor(model, classes=[0, 1])
+    evaluations = len(model.times())
+    assert seen == evaluations * [(torch.float32, torch.float32)] + evaluations * [(torch.float32, torch.bfloat16)]
+    assert rounded.dtype == torch.float32 and not torch.equal(exact, rounded)
+    torch.testing.assert_close(exact, rounded, rtol=0, atol=0.1)
+
+
+def test_a_precision_holds_as_long_as_it_is_asked_for(model: DiffusionModel) -> None:
+    with model.in_precision("bf16"):
+        assert model.precision == "bf16"
+        with pytest.raises(LabError), model.in_precision("fp32"):
+            model.sample(classes=["thistle"])
+        assert model.precision == "bf16"
+    assert model.precision == "fp32"
+    model.precision = "fp16"  # type: ignore[assignment]
+    with pytest.raises(LabError, match="precision=fp16"):
+        model.sample(classes=[0])

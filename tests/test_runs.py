@@ -54,13 +54,13 @@ def test_raw_and_averaged_weights_sample_differently(class_run: Path) -> None:
 
 
 def test_it_knows_its_defaults_its_classes_and_where_it_comes_from(class_run: Path) -> None:
-    model = lab.load(str(class_run), device="cpu")
+    model = lab.load(str(class_run), device="cpu", precision="fp32")
     assert model.image_size == 16
     assert model.sampling.num_inference_steps == 3
     assert "five round red petals" in model.conditioner.class_names  # type: ignore[operator]
     manifest = json.loads((class_run / "checkpoints" / "step_00000006" / "manifest.json").read_text())
     digest = manifest["files"]["weights.safetensors"]["sha256"]
-    assert model.provenance == {"run": str(class_run), "step": 6, "weights_sha256": digest}
+    assert model.provenance == {"run": str(class_run), "step": 6, "weights_sha256": digest, "precision": "fp32"}
 
 
 def test_a_run_may_be_moved(class_run: Path, copied: Path) -> None:

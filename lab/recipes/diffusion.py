@@ -14,7 +14,7 @@ from lab.conditioning.base import Request
 from lab.conditioning.classes import class_index
 from lab.config import build
 from lab.data import BatchStream, ImageSet, Source
-from lab.device import local_device
+from lab.device import computes_bf16, local_device
 from lab.errors import LabError
 from lab.latents import LatentStream, fingerprint, set_moments, take_statistics
 from lab.recipes.flower_clip import own_clip
@@ -22,7 +22,6 @@ from lab.recipes.run import run
 from lab.runs import CONFIG, autoencoder_run, build_model, load_autoencoder, read_config, with_autoencoder
 from lab.seeding import derive
 from lab.training import DiffusionTask, TrainingSettings
-from lab.training.hardware import computes_bf16
 
 logger = logging.getLogger(__name__)
 
@@ -59,7 +58,7 @@ def train_diffusion(cfg: DictConfig, run_dir: Path) -> None:
     cfg = OmegaConf.merge(cfg, {"conditioning": fitted})  # type: ignore[assignment]
     torch.manual_seed(derive(cfg.seed, "init"))
     model = build_model(cfg)
-    model.conditioner = conditioner
+    model.conditioner, model.precision = conditioner, settings.precision
     stream = BatchStream(images, settings.batch_size, cfg.seed, settings.class_balanced, settings.flip)
     if cfg.latents.run is not None:
         model.autoencoder, stream = into_latents(cfg, run_dir, stream)

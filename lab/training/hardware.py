@@ -9,23 +9,9 @@ from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from accelerate.utils import ProjectConfiguration
 
-from lab.device import this_process
+from lab.device import computes_bf16, this_process
 
 logger = logging.getLogger(__name__)
-
-
-def hardware_has_bf16(device: torch.device) -> bool:
-    """Whether bf16 is computed rather than emulated: a CPU without its instructions is 3 times slower in it."""
-    if device.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
-    if device.type == "cpu":
-        return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
-    return False
-
-
-def computes_bf16(precision: str, device: torch.device) -> bool:
-    """Whether `training.precision` means bf16 there."""
-    return precision == "bf16" or (precision == "auto" and hardware_has_bf16(device))
 
 
 def make_accelerator(

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from accelerate.tracking import LOGGER_TYPE_TO_CLASS, get_available_trackers
 
+from lab.device import Precision
 from lab.errors import LabError
 
 
@@ -30,7 +31,7 @@ class TrainingSettings:
     betas: tuple[float, float] = (0.9, 0.99)
     grad_clip: float = 1.0
     ema_decay: float = 0.9995
-    precision: str = "auto"
+    precision: Precision = "auto"
     compile: bool = False
     log_every: int = 20
     preview_every: int = 1000

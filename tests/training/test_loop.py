@@ -229,7 +229,7 @@ def test_trainings_of_one_process_each_have_their_own_precision(tmp_path: Path) 
 
 @pytest.mark.parametrize("has", [True, False])
 def test_auto_is_bf16_where_the_hardware_has_it(monkeypatch: pytest.MonkeyPatch, has: bool) -> None:
-    monkeypatch.setattr(hardware, "hardware_has_bf16", lambda device: has)
+    monkeypatch.setattr("lab.device.hardware_has_bf16", lambda device: has)
     assert hardware.make_accelerator("auto").mixed_precision == ("bf16" if has else "no")
     assert hardware.make_accelerator("fp32").mixed_precision == "no"
 
