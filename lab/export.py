@@ -2,29 +2,34 @@
 
 Averaged weights in half precision, the configuration, the log and its curve; what training needs to go on is left
 behind. `lab.load` and everything that takes run=DIR take the copy as they take the run. Of a run that trained a CLIP or
-a judge, that is kept, which is in half precision already.
+a judge, that is kept, which is in half precision already; with words=met without the words that no caption of its
+training had, which are most of a small CLIP.
 """
 
 import filecmp
 import logging
 import shutil
 from pathlib import Path
+from typing import Literal
 
 from omegaconf import DictConfig
 from torch import Tensor
 
 from lab import checkpoint, runs
 from lab.cli import entry_point
-from lab.config import check_types
+from lab.clip import load_clip, save_clip
+from lab.clip.load import trained_on
+from lab.config import build, check_types
 from lab.errors import LabError
 from lab.judging import OWN_JUDGE
+from lab.recipes.flower_clip import flower_clip_task
 from lab.runs import CONFIG, OWN_CLIP, check_run, read_config
 
 logger = logging.getLogger(__name__)
 KEPT = (CONFIG, "log.csv", "loss.png", "loss.png.json")
 WEIGHTS = "model.safetensors"  # of a CLIP or a judge
 OWN = {"flower_clip": OWN_CLIP, "judge": OWN_JUDGE}  # by task, the folder of a run that holds all that it is for
-TYPES = {"run": str | None, "out": str | None}
+TYPES = {"run": str | None, "out": str | None, "words": Literal["all", "met"]}
 
 
 def halved(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -32,13 +37,17 @@ def halved(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     return {key: t.half() if t.is_floating_point() and t.ndim > 1 else t for key, t in tensors.items()}
 
 
-def export(run: Path, out: Path) -> Path:
+def export(run: Path, out: Path, words: str = "all") -> Path:
     """Copy a run into `out`; returns the checkpoint there, or `out` where it is no model that is sampled from.
 
+    words: of a CLIP's vocabulary, "all" or those "met" in training, for which its data are looked at again.
     Raises LabError for a run without a sound checkpoint, where `out` holds one of a later step, and where it cannot be
     written.
     """
-    own = OWN.get(read_config(run).task)
+    cfg = read_config(run)
+    own = OWN.get(cfg.task)
+    if words != "all" and own != OWN_CLIP:
+        raise LabError(f"words={words}: it is for runs that trained a CLIP, not task={cfg.task}; leave it out")
     if own is not None:
         source = run / own if (run / own).is_dir() else run  # or one that was exported, and lies bare
         if not (source / WEIGHTS).is_file():
@@ -49,6 +58,8 @@ def export(run: Path, out: Path) -> Path:
         for path in source.iterdir():
             if path.is_file():
                 shutil.copyfile(path, out / path.name)
+        if words != "all":
+            _leave_out_words(cfg, out)
         _copy_kept(run, out)
         return out
     found = checkpoint.latest(run / "checkpoints")
@@ -64,6 +75,13 @@ def export(run: Path, out: Path) -> Path:
     if (run / OWN_CLIP).is_dir():
         shutil.copytree(run / OWN_CLIP, out / OWN_CLIP, dirs_exist_ok=True)
     return saved
+
+
+def _leave_out_words(cfg: DictConfig, folder: Path) -> None:
+    """Of the CLIP in a folder, leave the words that it has met in training."""
+    source, settings = build(cfg.data), build(cfg.training)
+    met = flower_clip_task(cfg, source, source.load("train"), settings).words_met(settings.steps)
+    save_clip(folder, load_clip(pretrained=str(folder)), trained_on(folder), met)
 
 
 def _copy_kept(run: Path, out: Path) -> None:
@@ -83,7 +101,7 @@ def main(cfg: DictConfig) -> None:
     """Copy what the configuration names."""
     run = Path(cfg.run)
     out = Path(cfg.out) if cfg.out is not None else runs.REFERENCE / run.resolve().name
-    saved = export(run, out)
+    saved = export(run, out, cfg.words)
     size = sum(path.stat().st_size for path in out.rglob("*") if path.is_file()) / 2**20
     what = f"step {checkpoint.load(saved).step}" if saved != out else f"what {run} trained"
     logger.info("%s in %s, %.1f MiB", what, out, size)

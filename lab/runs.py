@@ -1,7 +1,6 @@
 """Runs on disk: a folder with config.yaml, log.csv, samples/ and checkpoints/, and how to get a model from it."""
 
 import contextlib
-import json
 import logging
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,6 +12,7 @@ from torch import Tensor
 
 from lab import checkpoint
 from lab.autoencoders import Autoencoder, Identity
+from lab.clip.load import trained_on
 from lab.conditioning import ClipConditioner
 from lab.config import build, check_keys
 from lab.data import ImageSet
@@ -210,8 +210,5 @@ def _own_clip(run: Path, clip_model: str) -> Path:
 
 def clip_trained_on(folder: Path) -> str | None:
     """Name of the set that the flower_clip in `folder` was trained on; None where there is none."""
-    note = folder / "open_clip_config.json"
-    if not note.is_file():
-        return None
-    name: str | None = json.loads(note.read_text()).get("training", {}).get("image_set")
+    name: str | None = trained_on(folder).get("image_set")
     return name

@@ -10,6 +10,7 @@ from torch import Tensor
 
 import lab
 from lab import checkpoint, export, runs
+from lab.clip import load_clip
 from lab.errors import LabError
 from lab.evaluators import judge_of
 from lab.judging import load_judge
@@ -88,6 +89,23 @@ def test_of_a_judges_run_the_judge_is_kept(judge_run: Path, tmp_path: Path) -> N
     shutil.copy(judge_run / "config.yaml", tmp_path / "run")
     with pytest.raises(LabError, match="its training has not ended; there is no judge in it yet"):
         export.export(tmp_path / "run", tmp_path / "other")
+
+
+def test_a_clip_may_leave_the_words_behind_that_it_never_met(
+    run_command: Command, tiny_settings: tuple[str, ...], tmp_path: Path, class_run: Path
+) -> None:
+    import lab.train
+
+    run, out = tmp_path / "clip", tmp_path / "kept"
+    options = ("+experiment=flower_clip", "training.steps=2", f"hydra.run.dir={run}")
+    assert run_command(lab.train.main, *tiny_settings, *options)[0] == 0
+    assert run_command(export.main, f"run={run}", f"out={out}", "words=met")[0] == 0
+    whole, small = load_clip(pretrained=str(run / "clip")), load_clip(pretrained=str(out))
+    torch.testing.assert_close(small.encode_text(["a flower"]), whole.encode_text(["a flower"]), rtol=0, atol=0)
+    assert size(out) < size(run / "clip") / 3
+    assert runs.clip_trained_on(out) == runs.clip_trained_on(run / "clip") == "petals"
+    code, said = run_command(export.main, f"run={class_run}", f"out={tmp_path / 'other'}", "words=met")
+    assert code == 2 and "words=met: it is for runs that trained a CLIP, not task=diffusion" in said
 
 
 def test_a_later_copy_is_not_overwritten(class_run: Path, tmp_path: Path) -> None:

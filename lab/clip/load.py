@@ -5,15 +5,18 @@ import logging
 import ssl
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
 import open_clip
+import torch
 from huggingface_hub import constants as hub
 from open_clip.pretrained import get_pretrained_cfg, list_pretrained_tags_by_model
+from safetensors.torch import load_file
+from torch import Tensor
 
 from lab.clip.model import Clip
 from lab.errors import LabError
@@ -21,6 +24,9 @@ from lab.errors import LabError
 log = logging.getLogger(__name__)
 
 CONFIG = "open_clip_config.json"  # the name that open_clip gives it, in folders and on the hub
+WEIGHTS = "model.safetensors"
+WORDS = "token_embedding.weight"
+NUMBERS = "token_embedding.numbers"  # of the tokens whose rows are there, in a file without the others
 WEIGHT_FILES = (".safetensors", ".pt", ".pth", ".bin")
 OWN = ("flower_clip", "flower_clip_small")
 open_clip.add_model_config(Path(__file__).parent / "configs")
@@ -60,12 +66,40 @@ def quiet() -> Iterator[None]:
         logging.disable(before)
 
 
+def trained_on(folder: Path) -> dict[str, Any]:
+    """What the folder of a CLIP that the lab trained says of its training; {} where there is no such folder."""
+    note = folder / CONFIG
+    return dict(json.loads(note.read_text()).get("training", {})) if note.is_file() else {}
+
+
+def only_words(state: Mapping[str, Tensor], words: Tensor) -> dict[str, Tensor]:
+    """A CLIP's weights with the rows of these tokens (K,) alone in its embedding of tokens; `all_words` undoes it."""
+    table = next(key for key in state if key.endswith(WORDS))
+    return {**state, table: state[table][words].contiguous(), NUMBERS: words.to(torch.int32)}
+
+
+def all_words(state: Mapping[str, Tensor], vocabulary: int) -> dict[str, Tensor]:
+    """The same with a row for each token of the vocabulary, zeros for those that were left out."""
+    table = next(key for key in state if key.endswith(WORDS))
+    whole = state[table].new_zeros(vocabulary, state[table].shape[1])
+    whole[state[NUMBERS].long()] = state[table]
+    return {**{key: tensor for key, tensor in state.items() if key != NUMBERS}, table: whole}
+
+
 def _from_folder(folder: Path) -> Clip:
     if not (folder / CONFIG).is_file():
         raise LabError(f"pretrained={folder}: no {CONFIG} in this folder; {TRAIN_OWN}")
+    source = f"local-dir:{folder}"
     try:
         note = json.loads((folder / CONFIG).read_text())
-        return _build(f"local-dir:{folder}", note.get("name", folder.name), note["model_cfg"])
+        name, config = note.get("name", folder.name), note["model_cfg"]
+        state = load_file(folder / WEIGHTS) if (folder / WEIGHTS).is_file() else {}
+        if NUMBERS not in state:
+            return _build(source, name, config)
+        with quiet():
+            network = open_clip.create_model(source, load_weights=False)
+            network.load_state_dict(all_words(state, config["text_cfg"]["vocab_size"]))
+            return Clip(network, open_clip.get_tokenizer(source), name, config)
     except Exception as error:  # whatever open_clip, safetensors and torch make of damaged files
         raise LabError(f"pretrained={folder}: not a sound open_clip folder ({_one_line(error)})") from error
 

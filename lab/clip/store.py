@@ -1,4 +1,4 @@
-"""Writing a `Clip` to a folder that `load_clip` reads, as does open_clip itself (`local-dir:`)."""
+"""Writing a `Clip` to a folder that `load_clip` reads, as does open_clip itself (`local-dir:`) where it is whole."""
 
 import json
 import os
@@ -8,16 +8,16 @@ from typing import Any
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from lab.clip.load import CONFIG
+from lab.clip.load import CONFIG, WEIGHTS, only_words
 from lab.clip.model import Clip
 from lab.errors import LabError
 
-WEIGHTS = "model.safetensors"
 
-
-def save_clip(directory: Path | str, clip: Clip, training: dict[str, Any]) -> Path:
+def save_clip(directory: Path | str, clip: Clip, training: dict[str, Any], words: Tensor | None = None) -> Path:
     """Write weights (half precision) and config, with what is known about the training; returns the folder.
 
+    words   (K,) numbers of the tokens to keep, where not all: most of a small CLIP are the embeddings of words that it
+            never met. Those left out say nothing when it is loaded; open_clip by itself does not read such a folder.
     Raises LabError naming the folder where it cannot be written.
     """
     directory = Path(directory)
@@ -31,7 +31,8 @@ def save_clip(directory: Path | str, clip: Clip, training: dict[str, Any]) -> Pa
     try:
         directory.mkdir(parents=True, exist_ok=True)
         (directory / CONFIG).unlink(missing_ok=True)  # the folder counts as a model once it has this again
-        _replace(directory / WEIGHTS, save(halved(clip.model)))
+        state = halved(clip.model)
+        _replace(directory / WEIGHTS, save(state if words is None else only_words(state, words)))
         _replace(directory / CONFIG, (json.dumps(note, indent=2) + "\n").encode())
     except OSError as error:
         raise LabError(f"{directory}: cannot write a CLIP model ({error.strerror or error})") from error

@@ -114,6 +114,13 @@ class FlowerClipTask(StreamTask):
         config: dict[str, Any] = open_clip.get_model_config(self.architecture)
         return Clip(network, self.tokenizer, self.architecture, config)
 
+    def words_met(self, steps: int) -> Tensor:
+        """Numbers (K,) of the tokens in any caption of the first `steps` steps."""
+        texts: set[str] = set()
+        for step in range(steps):
+            texts.update(self.captions.draw(self.stream.indices(step), generator(self.seed, "captions", step)).texts)
+        return self.tokenizer(sorted(texts)).unique()
+
     def export(self, directory: Path | str) -> Path:
         """Store the model for `load_clip`, with its retrieval figures and what it was trained on.
 

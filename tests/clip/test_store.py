@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from lab.clip import Clip, load_clip, save_clip
-from lab.clip.load import quiet
+from lab.clip.load import quiet, trained_on
 from lab.errors import LabError
 
 
@@ -39,6 +39,23 @@ def test_the_config_keeps_what_is_known_of_the_training(tiny_clip: Clip, tmp_pat
     assert note["training"] == {"retrieval": {"top1": 0.5}, "image_set_fingerprint": "abc"}
     assert note["preprocessing"] == tiny_clip.preprocessing
     assert sorted(path.name for path in tmp_path.iterdir() if path.suffix != ".json") == ["model.safetensors"]
+
+
+def test_words_that_were_left_out_say_nothing_and_the_others_the_same(tiny_clip: Clip, tmp_path: Path) -> None:
+    whole = load_clip(pretrained=str(save_clip(tmp_path / "whole", tiny_clip, {})))
+    words = tiny_clip.tokenizer(["a red rose", "a white rose"]).unique()
+    small = load_clip(pretrained=str(save_clip(tmp_path / "small", tiny_clip, {"seed": 3}, words)))
+    known = ["a red rose", "white", "rose red"]
+    torch.testing.assert_close(small.encode_text(known), whole.encode_text(known), rtol=0, atol=0)
+    images = torch.rand(2, 3, 32, 32) * 2 - 1
+    torch.testing.assert_close(small.encode_images(images), whole.encode_images(images), rtol=0, atol=0)
+    torch.testing.assert_close(small.encode_text(["a tulip rose"]), small.encode_text(["a daisy rose"]), rtol=0, atol=0)
+    assert (whole.encode_text(["a tulip rose"]) - whole.encode_text(["a daisy rose"])).abs().max() > 1e-3
+    sizes = [(tmp_path / name / "model.safetensors").stat().st_size for name in ("small", "whole")]
+    assert sizes[0] < sizes[1] / 4
+    assert trained_on(tmp_path / "small") == {"seed": 3} and trained_on(tmp_path / "none") == {}
+    again = load_clip(pretrained=str(save_clip(tmp_path / "again", small, {}, words)))
+    assert again.fingerprint == small.fingerprint != whole.fingerprint
 
 
 @pytest.mark.parametrize("model", ["flower_clip", "flower_clip_small"])

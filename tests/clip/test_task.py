@@ -101,6 +101,12 @@ def test_export_is_what_the_preview_measured(task: FlowerClipTask, held_out: Ima
     assert retrieval(clip, held_out) == task.preview(tmp_path, 0)
 
 
+def test_words_met_are_those_of_the_captions_so_far(task: FlowerClipTask) -> None:
+    seen = [task.inputs(step)["tokens"].unique() for step in range(3)]
+    assert torch.equal(task.words_met(3), torch.cat(seen).unique())
+    assert set(task.words_met(1).tolist()) <= set(task.words_met(3).tolist())
+
+
 def test_petals_are_never_cropped_away(make_set: MakeSet, discs: ImageSet, held_out: ImageSet) -> None:
     painted = make_set(["red"], [0], ["rose"], ["a red flower"], [{"petal_colour": "red", "petal_count": 5}])
     assert FlowerClipTask(painted, painted, 1, 0, "flower_clip_small").augmentation == PAINTED_AUGMENTATION
