@@ -11,7 +11,8 @@ READY := $(VENV)/.installed
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-demo: $(READY) ## a tiny run on the built-in data, ending in results/quickstart/index.html
+demo: $(READY) ## real flowers of the kept models (results/first_look/), then a tiny run on built-in data (results/quickstart/)
+	$(BIN)/python -m experiments.first_look
 	$(BIN)/python -m experiments.quickstart
 
 test: $(READY) ## the fast tests, offline
