@@ -1,9 +1,10 @@
 """python -m lab.export run=results/class_cond: a small copy of a run, to be kept and shared.
 
-Averaged weights in half precision, the configuration, the log and its curve; what training needs to go on is left
-behind. `lab.load` and everything that takes run=DIR take the copy as they take the run. Of a run that trained a CLIP or
-a judge, that is kept, which is in half precision already; with words=met without the words that no caption of its
-training had, which are most of a small CLIP.
+Averaged weights in half precision, the configuration, the log and its curve, the last sample sheet and the numbers of
+lab.evaluate; what training needs to go on is left behind, and so are sheets that show real pictures. `lab.load` and
+everything that takes run=DIR take the copy as they take the run. Of a run that trained a CLIP or a judge, that is kept,
+which is in half precision already; with words=met without the words that no caption of its training had, which are most
+of a small CLIP.
 """
 
 import filecmp
@@ -85,9 +86,13 @@ def _leave_out_words(cfg: DictConfig, folder: Path) -> None:
 
 
 def _copy_kept(run: Path, out: Path) -> None:
-    for name in KEPT:
-        if (run / name).is_file():
-            shutil.copyfile(run / name, out / name)
+    sheets = sorted((run / "samples").glob("step_*.png"))[-1:]
+    files = [run / name for name in KEPT] + sheets + [sheet.with_name(f"{sheet.name}.json") for sheet in sheets]
+    for path in [*files, *run.glob("evaluation/*/evaluation.json")]:
+        if path.is_file():
+            there = out / path.relative_to(run)
+            there.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(path, there)
 
 
 def check(cfg: DictConfig) -> None:

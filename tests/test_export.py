@@ -44,6 +44,22 @@ def test_the_copy_makes_the_same_pictures_in_a_fraction_of_the_space(
     assert all(p.dtype == torch.float32 for p in lab.load(tmp_path / "kept").parameters())
 
 
+def test_its_last_sheet_and_its_numbers_come_along_and_no_real_pictures(copied: Path, tmp_path: Path) -> None:
+    for name in ("samples/step_0000003.png", "samples/step_0000006.png", "samples/step_0000006.png.json"):
+        (copied / name).parent.mkdir(exist_ok=True)
+        (copied / name).write_text(name)
+    (copied / "evaluation" / "2").mkdir(parents=True)
+    for name in ("evaluation.json", "copies.png", "index.html"):
+        (copied / "evaluation" / "2" / name).write_text(name)
+    export.export(copied, tmp_path / "kept")
+    there = {str(path.relative_to(tmp_path / "kept")) for path in (tmp_path / "kept").rglob("*.*") if path.is_file()}
+    assert {name for name in there if name.startswith("samples")} == {
+        "samples/step_0000006.png",
+        "samples/step_0000006.png.json",
+    }
+    assert {name for name in there if name.startswith("evaluation")} == {"evaluation/2/evaluation.json"}
+
+
 def test_it_goes_to_the_reference_models_by_itself(
     copied: Path, run_command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
