@@ -216,7 +216,7 @@ def main(cfg: DictConfig) -> None:
         rows += network_rows(cfg, which, bf16) if which in cfg.only else []
     rows += latent_rows(cfg, bf16) if "latents" in cfg.only else []
     rows += loop_rows(cfg, bf16) if "loop" in cfg.only else []
-    rows += sweep_rows(cfg) if "sweeps" in cfg.only else []
+    rows += sweep_rows(cfg, bf16) if "sweeps" in cfg.only else []
     rows += decode_rows(cfg) if "decode" in cfg.only else []
     facts["rows"] = [vars(row) for row in rows]
     path = Path(cfg.out) / "benchmark.json"

@@ -22,6 +22,7 @@ from experiments.common import Report
 from lab import LabError
 from lab.cli import entry_point
 from lab.config import check_keys, check_types, compose
+from lab.device import Precision
 from lab.networks import UNet
 from lab.render import Section, check_video, page
 from lab.runs import check_run
@@ -41,6 +42,7 @@ FIGURES = {  # in the page's order, and the run each is made from
 }
 TYPES: dict[str, Any] = {
     **dict.fromkeys(("class_run", "clip_run", "device"), str | None),
+    "precision": Precision,
     "out": str,
     "video": str,
 }
@@ -77,7 +79,7 @@ def settings_of(cfg: DictConfig, name: str) -> DictConfig:
     settings = compose(name, [])
     asked: dict[str, Any] = dict(cfg.preset.get(name) or {})
     asked |= {"out": str(Path(cfg.out) / name)}
-    asked |= {key: cfg[key] for key in ("video", "device") if key in settings}
+    asked |= {key: cfg[key] for key in ("video", "device", "precision") if key in settings}
     kind = FIGURES[name]
     if kind is not None:
         run = cfg.class_run if kind == "class" and cfg.class_run is not None else cfg.clip_run

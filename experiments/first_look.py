@@ -13,7 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 from torch import Tensor
 
 import lab
-from experiments.common import SAMPLING, SAMPLING_TYPES, spread
+from experiments.common import SAMPLING, SAMPLING_TYPES, sampling_facts, spread
 from lab import LabError, runs
 from lab.cli import entry_point
 from lab.commands import command_line
@@ -37,6 +37,7 @@ PROMPTS = (
 )
 TYPES: dict[str, Any] = {key: kind for key, kind in SAMPLING_TYPES.items() if key not in ("run", "fps", "video")} | {
     "models": Sequence[str] | None,
+    "out": str,
 }
 
 
@@ -45,6 +46,8 @@ def check(cfg: DictConfig) -> None:
     check_types(cfg, TYPES)
     if cfg.count < 1:
         raise LabError(f"count={cfg.count}: use at least 1")
+    if cfg.models is not None and not cfg.models:
+        raise LabError("models=[]: name some, or leave it out for all")
     models_of(cfg)
 
 
@@ -71,6 +74,14 @@ def subjects_of(model: DiffusionModel) -> dict[str, Any]:
     return {"classes": known} if known else {}
 
 
+def learned(run: Path) -> str:
+    """On what a run was trained, and how long, as far as the run says."""
+    learned_on, log = str(read_config(run).get("image_set") or "").split(" ")[0], read_rows(run / "log.csv")
+    if not (learned_on and log):
+        return ""
+    return f"Trained from zero on {learned_on}: {int(log[-1]['step']):,} steps, {float(log[-1]['epoch']):.0f} epochs."
+
+
 def look(run: Path, cfg: DictConfig, folder: Path) -> Section:
     """A sheet of one model's samples, with what it was trained on and how long."""
     model = lab.load(run, cfg.device, precision=cfg.precision)
@@ -79,15 +90,10 @@ def look(run: Path, cfg: DictConfig, folder: Path) -> Section:
     samples = model.sample(**asked, **settings, count=cfg.count, output="tensor")
     assert isinstance(samples, Tensor)
     path, names = folder / f"{run.name}.png", next(iter(asked.values()), None)
-    facts = {**model.provenance, **asked, "count": cfg.count, **settings}
+    facts = {**sampling_facts(model, cfg), **asked}
     save_image(grid(samples, row_labels=names, columns=cfg.count, cell=CELL), path, facts)
-    last, learned_on = read_rows(run / "log.csv")[-1], str(read_config(run).image_set).split(" ")[0]
-    text = (
-        f"Trained from zero on {learned_on}: {int(last['step']):,} steps, {float(last['epoch']):.0f} epochs. The first "
-        f"{cfg.count} samples of seed {cfg.seed}, nothing chosen."
-    )
-    command = command_line("experiments.first_look", OmegaConf.merge(cfg, {"models": [run.name]}))  # type: ignore[arg-type]
-    return Section(run.name, text, images=[(path, f"{cfg.count} samples of each")], command=command)
+    text = f"{learned(run)} The first {cfg.count} samples of seed {cfg.seed}, nothing chosen."
+    return Section(run.name, text, images=[(path, f"{cfg.count} samples of each")])
 
 
 @entry_point("first_look", check)
@@ -95,7 +101,8 @@ def main(cfg: DictConfig) -> None:
     """Sample every model, and write the page."""
     started, folder = time.perf_counter(), Path(cfg.out)
     sections = [look(run, cfg, folder) for run in models_of(cfg)]
-    page(folder / "index.html", "What have the kept models learned?", sections)
+    again = Section("Once more", command=command_line("experiments.first_look", cfg))
+    page(folder / "index.html", "What have the kept models learned?", [*sections, again])
     logger.info("%.0f seconds; open %s", time.perf_counter() - started, folder / "index.html")
 
 

@@ -45,10 +45,11 @@ def seconds(step: Step) -> float:
 
 
 def turns(step: Step) -> tuple[Step, int]:
-    """A turn of `TURN` seconds or more, and how many calls it is of; the first call, which tells, does not count.
+    """A turn of about `TURN` seconds or of one call, and how many calls it is of; two calls before do not count.
 
     A contender is timed at the pace it keeps, not while it fetches back from memory what the other's turn drove out.
     """
+    step()  # the first call also makes kernels and states
     calls = max(1, math.ceil(TURN / seconds(step)))
 
     def turn() -> None:

@@ -88,13 +88,16 @@ def write_config(cfg: DictConfig, run_dir: Path) -> None:
 def _differences(old: Any, new: Any, path: str = "") -> list[tuple[str, Any, Any]]:
     """(key, was, is) of what differs; what an older version of the lab had no key for was at its default."""
     if isinstance(old, dict) and isinstance(new, dict):
-        keys = [key for key in sorted(set(old) | set(new)) if key in old or not _at_default(path, key, new)]
-        return [d for key in keys for d in _differences(old.get(key), new.get(key), f"{path}.{key}".lstrip("."))]
+        found = []
+        for key in sorted(set(old) | set(new)):
+            was = old[key] if key in old else _default(path, key, new)
+            found += _differences(was, new.get(key), f"{path}.{key}".lstrip("."))
+        return found
     return [] if old == new else [(path, old, new)]
 
 
-def _at_default(path: str, key: str, node: dict[str, Any]) -> bool:
-    """Whether node[key] is what the class, or the primary config, has without being told."""
+def _default(path: str, key: str, node: dict[str, Any]) -> Any:
+    """What the class, or the primary config, has for a key without being told."""
     if "_target_" in node:
-        return parameters_of(path, node["_target_"])[key].default == node[key]
-    return bool(OmegaConf.select(compose("train", []), f"{path}.{key}".lstrip(".")) == node[key])
+        return parameters_of(path, node["_target_"])[key].default
+    return OmegaConf.select(compose("train", []), f"{path}.{key}".lstrip("."))

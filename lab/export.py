@@ -8,8 +8,11 @@ of a small CLIP.
 """
 
 import filecmp
+import json
 import logging
 import shutil
+import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -19,9 +22,10 @@ from torch import Tensor
 from lab import checkpoint, runs
 from lab.cli import entry_point
 from lab.clip import load_clip, save_clip
-from lab.clip.load import trained_on
+from lab.clip.load import training_note
 from lab.config import build, check_types
 from lab.errors import LabError
+from lab.evaluate import RESULT
 from lab.judging import OWN_JUDGE
 from lab.recipes.flower_clip import flower_clip_task
 from lab.runs import CONFIG, OWN_CLIP, check_run, read_config
@@ -42,27 +46,15 @@ def export(run: Path, out: Path, words: str = "all") -> Path:
     """Copy a run into `out`; returns the checkpoint there, or `out` where it is no model that is sampled from.
 
     words: of a CLIP's vocabulary, "all" or those "met" in training, for which its data are looked at again.
-    Raises LabError for a run without a sound checkpoint, where `out` holds one of a later step, and where it cannot be
-    written.
+    Raises LabError for a run without a sound checkpoint, where `out` holds another one or one of a later step, and
+    where it cannot be written.
     """
     cfg = read_config(run)
     own = OWN.get(cfg.task)
     if words != "all" and own != OWN_CLIP:
         raise LabError(f"words={words}: it is for runs that trained a CLIP, not task={cfg.task}; leave it out")
     if own is not None:
-        source = run / own if (run / own).is_dir() else run  # or one that was exported, and lies bare
-        if not (source / WEIGHTS).is_file():
-            raise LabError(f"run={run}: its training has not ended; there is no {own} in it yet")
-        if (out / WEIGHTS).is_file() and not filecmp.cmp(source / WEIGHTS, out / WEIGHTS, shallow=False):
-            raise LabError(f"out={out}: holds another {own}; delete it first, or name another folder")
-        out.mkdir(parents=True, exist_ok=True)
-        for path in source.iterdir():
-            if path.is_file():
-                shutil.copyfile(path, out / path.name)
-        if words != "all":
-            _leave_out_words(cfg, out)
-        _copy_kept(run, out)
-        return out
+        return _export_own(run, own, out, words_met(cfg, run) if words == "met" else None)
     found = checkpoint.latest(run / "checkpoints")
     if found is None:
         raise LabError(f"run={run}: no checkpoint in {run / 'checkpoints'} yet; train it first")
@@ -72,27 +64,66 @@ def export(run: Path, out: Path, words: str = "all") -> Path:
     saved = checkpoint.save(
         out / "checkpoints", found.step, {"weights": halved(found.tensors("weights"))}, found.state, keep=1
     )
-    _copy_kept(run, out)
+    _copy(run, out, KEPT)
     if (run / OWN_CLIP).is_dir():
         shutil.copytree(run / OWN_CLIP, out / OWN_CLIP, dirs_exist_ok=True)
+    if cfg.task == "diffusion":  # the sheets of other tasks show real pictures
+        _copy_seen(run, out, found.step)
     return saved
 
 
-def _leave_out_words(cfg: DictConfig, folder: Path) -> None:
-    """Of the CLIP in a folder, leave the words that it has met in training."""
+def _export_own(run: Path, own: str, out: Path, words: Tensor | None) -> Path:
+    """What a run trained that lies in a folder of its own, a CLIP's words as far as they are given."""
+    source = _own(run, own)
+    if not (source / WEIGHTS).is_file():
+        raise LabError(f"run={run}: its training has not ended; there is no {own} in it yet")
+    with tempfile.TemporaryDirectory() as staged:
+        if words is not None:
+            source = save_clip(staged, load_clip(pretrained=str(source)), training_note(source), words)
+        if (out / WEIGHTS).is_file() and not filecmp.cmp(source / WEIGHTS, out / WEIGHTS, shallow=False):
+            raise LabError(f"out={out}: holds another {own}; delete it first, or name another folder")
+        _copy(source, out, [path.name for path in source.iterdir() if path.is_file()])
+    _copy(run, out, KEPT)
+    return out
+
+
+def _own(run: Path, own: str) -> Path:
+    return run / own if (run / own).is_dir() else run  # or one that was exported, and lies bare
+
+
+def words_met(cfg: DictConfig, run: Path) -> Tensor:
+    """Numbers (K,) of the tokens in the captions that a run's CLIP was trained with; LabError for other data."""
     source, settings = build(cfg.data), build(cfg.training)
-    met = flower_clip_task(cfg, source, source.load("train"), settings).words_met(settings.steps)
-    save_clip(folder, load_clip(pretrained=str(folder)), trained_on(folder), met)
+    images = source.load("train")
+    if images.fingerprint != training_note(_own(run, OWN_CLIP)).get("image_set_fingerprint"):
+        raise LabError(f"words=met: {images.name} is not what {run} was trained on; its captions cannot be told")
+    return flower_clip_task(cfg, source, images, settings).words_met(settings.steps)
 
 
-def _copy_kept(run: Path, out: Path) -> None:
-    sheets = sorted((run / "samples").glob("step_*.png"))[-1:]
-    files = [run / name for name in KEPT] + sheets + [sheet.with_name(f"{sheet.name}.json") for sheet in sheets]
-    for path in [*files, *run.glob("evaluation/*/evaluation.json")]:
-        if path.is_file():
-            there = out / path.relative_to(run)
-            there.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(path, there)
+def _copy(source: Path, out: Path, names: Sequence[str]) -> None:
+    """Files of these names, where they are there; folders are made on the way."""
+    for name in names:
+        if (source / name).is_file() and (source / name).resolve() != (out / name).resolve():
+            (out / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(source / name, out / name)
+
+
+def _copy_seen(run: Path, out: Path, step: int) -> None:
+    """The last sheet of samples, and what lab.evaluate found of this step; what `out` had of earlier ones goes."""
+    sheets = [f"samples/{path.name}" for path in sorted((run / "samples").glob("step_*.png"))[-1:]]
+    _copy(run, out, sheets + [f"{sheet}.json" for sheet in sheets])
+    for path in out.glob("samples/step_*.png"):
+        if f"samples/{path.name}" not in sheets:
+            path.unlink()
+            path.with_name(f"{path.name}.json").unlink(missing_ok=True)
+    of_step = {path: json.loads(path.read_text()).get("step") for path in run.glob(f"evaluation/*/{RESULT}")}
+    _copy(run, out, [str(path.relative_to(run)) for path, of in of_step.items() if of == step])
+    for path, of in of_step.items():
+        if of != step:
+            logger.warning("%s is of step %s and stays behind: evaluate step %d", path, of, step)
+    for path in out.glob(f"evaluation/*/{RESULT}"):
+        if json.loads(path.read_text()).get("step") != step:
+            path.unlink()
 
 
 def check(cfg: DictConfig) -> None:

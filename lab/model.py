@@ -39,7 +39,7 @@ class DiffusionModel(nn.Module):
     image_size   sides of a sample in pixels unless another is asked for
     precision    of the network when sampling: "fp32", "bf16", or "auto", bf16 where the hardware computes it; sampler
                  and formulas stay in single precision
-    provenance   where the weights come from (run, step, hash), for what is made with them
+    origin       where the weights come from (run, step, hash)
     """
 
     def __init__(
@@ -58,16 +58,21 @@ class DiffusionModel(nn.Module):
         self.image_size = image_size
         self.sampling = sampling or SamplingDefaults()
         self.precision: Precision = precision
-        self.provenance: dict[str, Any] = {}
+        self.origin: dict[str, Any] = {}
 
     @property
     def device(self) -> torch.device:
         """Where the network's weights are."""
         return next(self.network.parameters()).device
 
+    @property
+    def provenance(self) -> dict[str, Any]:
+        """What is told of everything that is made: the origin of the weights, and the precision that is used now."""
+        return {**self.origin, "precision": "bf16" if computes_bf16(self.precision, self.device) else "fp32"}
+
     @contextmanager
     def in_precision(self, precision: Precision) -> Iterator[None]:
-        """Another precision for as long as this is open."""
+        """Another precision for what is computed while this is open; `states` computes as it is gone through."""
         before, self.precision = self.precision, precision
         try:
             yield

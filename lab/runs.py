@@ -12,7 +12,7 @@ from torch import Tensor
 
 from lab import checkpoint
 from lab.autoencoders import Autoencoder, Identity
-from lab.clip.load import trained_on
+from lab.clip.load import training_note
 from lab.conditioning import ClipConditioner
 from lab.config import build, check_keys
 from lab.data import ImageSet
@@ -105,7 +105,7 @@ def load(
     """The model of a run, ready to sample: `lab.load("results/class_cond").sample(classes=["rose"])`.
 
     weights: "weights" are the averaged ones, "raw" the trained ones. device: CUDA where there is one. precision of
-    the network: "auto" is bf16 where the hardware computes it, which leaves a picture alike to 47 dB and more.
+    the network: "auto" is bf16 where the hardware computes it, which leaves pictures alike to 42 dB and more.
     Raises LabError for a folder that is no run of a diffusion model or has no sound checkpoint.
     """
     cfg = read_config(run)
@@ -125,10 +125,10 @@ def load(
         raise LabError(f"{found.path}: does not fit the model that {Path(run) / CONFIG} describes") from error
     if isinstance(model.conditioner, ClipConditioner) and model.conditioner.pretrained == "flower_clip":
         model.conditioner.pretrained = str(_own_clip(Path(run), cfg.clip_model))
-    model.provenance = {"run": str(run), "step": found.step, "weights_sha256": found.fingerprint(weights)}
+    model.origin = {"run": str(run), "step": found.step, "weights_sha256": found.fingerprint(weights)}
     model = _on_device(model, device).eval()
     model.precision = precision
-    model.provenance["precision"] = "bf16" if computes_bf16(precision, model.device) else "fp32"
+    computes_bf16(precision, model.device)  # refuses what is none
     return model
 
 
@@ -210,5 +210,5 @@ def _own_clip(run: Path, clip_model: str) -> Path:
 
 def clip_trained_on(folder: Path) -> str | None:
     """Name of the set that the flower_clip in `folder` was trained on; None where there is none."""
-    name: str | None = trained_on(folder).get("image_set")
+    name: str | None = training_note(folder).get("image_set")
     return name

@@ -100,6 +100,12 @@ def test_what_an_older_version_had_no_key_for_was_at_its_default(copied: Path) -
         del old[node][key]
     write_config(old, copied)
     refuse_changes(cfg, copied)
+    cfg.model.upsample_kernel = 1
+    del old.model["upsample_kernel"]
+    write_config(old, copied)
+    with pytest.raises(LabError, match=r"model\.upsample_kernel=1: the run in .* was started with 3"):
+        refuse_changes(cfg, copied)
+    cfg.model.upsample_kernel = 3
     cfg.conditioning.tokens = 3
     with pytest.raises(LabError, match=r"conditioning\.tokens=3: the run in"):
         refuse_changes(cfg, copied)

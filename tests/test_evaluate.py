@@ -24,13 +24,17 @@ def asked(judge_run: Path, tmp_path: Path) -> tuple[str, ...]:
 def test_it_writes_numbers_beside_those_of_real_pictures(
     class_run: Path, run_command: Command, tmp_path: Path, asked: tuple[str, ...]
 ) -> None:
-    code, said = run_command(evaluate.main, f"run={class_run}", *asked, "cas_steps=2")
+    exactly = ("cas_steps=2", f"data.cache_dir={tmp_path / 'cache'}", "precision=fp32")
+    code, said = run_command(evaluate.main, f"run={class_run}", *asked, *exactly)
     assert code == 0, said
     folder = tmp_path / "evaluation" / "2"
     found = json.loads((folder / "evaluation.json").read_text())
     assert (found["n"], found["reference"], found["seed"]) == (24, 40, 0)
     assert found["generated"].keys() == found["real"].keys() >= {"fid", "kid", "kid_error", "top1", "copies"}
     assert 0 <= found["generated"]["cas_top1"] <= found["generated"]["cas_top5"] <= 1
+    assert found["precision"] == "fp32"
+    assert len(list((tmp_path / "cache" / "cas").glob("cas-*/checkpoints"))) == 1  # of the real pictures, for all runs
+    assert len(list(folder.glob("cas-*/checkpoints"))) == 1
     assert found["guidance_scale"] == 2 and found["judge"]["images"] == 40 and found["space"].startswith("judge ")
     assert found["factors"].keys() >= {"petal_colour", "petal_count"}
     assert all(

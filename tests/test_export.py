@@ -1,5 +1,6 @@
 """Small copies of runs: half the size, the same pictures."""
 
+import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -49,8 +50,15 @@ def test_its_last_sheet_and_its_numbers_come_along_and_no_real_pictures(copied: 
         (copied / name).parent.mkdir(exist_ok=True)
         (copied / name).write_text(name)
     (copied / "evaluation" / "2").mkdir(parents=True)
-    for name in ("evaluation.json", "copies.png", "index.html"):
+    for name in ("copies.png", "index.html"):
         (copied / "evaluation" / "2" / name).write_text(name)
+    for scale, step in (("2", 6), ("4", 3)):
+        (copied / "evaluation" / scale).mkdir(exist_ok=True)
+        (copied / "evaluation" / scale / "evaluation.json").write_text(json.dumps({"step": step}))
+        (tmp_path / "kept" / "evaluation" / scale).mkdir(parents=True)
+        (tmp_path / "kept" / "evaluation" / scale / "evaluation.json").write_text(json.dumps({"step": 3}))
+    (tmp_path / "kept" / "samples").mkdir()
+    (tmp_path / "kept" / "samples" / "step_0000003.png").touch()
     export.export(copied, tmp_path / "kept")
     there = {str(path.relative_to(tmp_path / "kept")) for path in (tmp_path / "kept").rglob("*.*") if path.is_file()}
     assert {name for name in there if name.startswith("samples")} == {
@@ -86,6 +94,10 @@ def test_an_autoencoder_is_kept_too(run_command: Command, tiny_settings: tuple[s
     options = ("+experiment=vae", "training.steps=1", f"hydra.run.dir={tmp_path / 'vae'}", *small)
     assert run_command(lab.train.main, *tiny_settings, *options)[0] == 0
     export.export(tmp_path / "vae", tmp_path / "kept")
+    (tmp_path / "vae" / "samples").mkdir(exist_ok=True)
+    (tmp_path / "vae" / "samples" / "step_0000001.png").touch()  # which shows real pictures
+    export.export(tmp_path / "vae", tmp_path / "kept")
+    assert not (tmp_path / "kept" / "samples").exists()
     images = torch.rand(1, 3, 16, 16)
     one, other = (runs.load_autoencoder(tmp_path / name).encode(images) for name in ("vae", "kept"))
     torch.testing.assert_close(one, other, rtol=1e-2, atol=1e-2)
@@ -115,11 +127,19 @@ def test_a_clip_may_leave_the_words_behind_that_it_never_met(
     run, out = tmp_path / "clip", tmp_path / "kept"
     options = ("+experiment=flower_clip", "training.steps=2", f"hydra.run.dir={run}")
     assert run_command(lab.train.main, *tiny_settings, *options)[0] == 0
-    assert run_command(export.main, f"run={run}", f"out={out}", "words=met")[0] == 0
+    for _ in range(2):  # the second time it is there already
+        assert run_command(export.main, f"run={run}", f"out={out}", "words=met")[0] == 0
+    assert run_command(export.main, f"run={out}", f"out={tmp_path / 'again'}", "words=met")[0] == 0
+    assert (tmp_path / "again" / "model.safetensors").read_bytes() == (out / "model.safetensors").read_bytes()
     whole, small = load_clip(pretrained=str(run / "clip")), load_clip(pretrained=str(out))
     torch.testing.assert_close(small.encode_text(["a flower"]), whole.encode_text(["a flower"]), rtol=0, atol=0)
     assert size(out) < size(run / "clip") / 3
     assert runs.clip_trained_on(out) == runs.clip_trained_on(run / "clip") == "petals"
+    note = json.loads((run / "clip" / "open_clip_config.json").read_text())
+    note["training"]["image_set_fingerprint"] = "another"
+    (run / "clip" / "open_clip_config.json").write_text(json.dumps(note))
+    code, said = run_command(export.main, f"run={run}", f"out={tmp_path / 'other'}", "words=met")
+    assert code == 2 and "words=met: petals is not what" in said and not (tmp_path / "other").exists()
     code, said = run_command(export.main, f"run={class_run}", f"out={tmp_path / 'other'}", "words=met")
     assert code == 2 and "words=met: it is for runs that trained a CLIP, not task=diffusion" in said
 

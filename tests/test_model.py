@@ -228,3 +228,11 @@ def test_a_precision_holds_as_long_as_it_is_asked_for(model: DiffusionModel) -> 
     model.precision = "fp16"  # type: ignore[assignment]
     with pytest.raises(LabError, match="precision=fp16"):
         model.sample(classes=[0])
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 3])
+def test_in_bf16_too_the_batch_size_changes_next_to_nothing(model: DiffusionModel, batch_size: int) -> None:
+    model.precision = "bf16"
+    asked: dict[str, Any] = {"classes": [0, 1, 2, 0, 1]}
+    apart = (tensor(model, batch_size=batch_size, **asked) - tensor(model, **asked)).square().mean().sqrt()
+    assert float(apart) < 0.01

@@ -74,6 +74,17 @@ def test_a_picture_says_how_it_was_made(class_run: Path, run_command: Command, t
     assert read_provenance(tmp_path / "made" / "grid.png")["weights_sha256"] == facts["weights_sha256"]
 
 
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_the_precision_that_is_asked_for_is_used(
+    class_run: Path, run_command: Command, tmp_path: Path, precision: str
+) -> None:
+    asked = (f"run={class_run}", "classes=[7]", "out=made", f"precision={precision}")
+    assert run_command(lab.sample.main, *asked)[0] == 0
+    assert read_provenance(tmp_path / "made" / "grid.png")["precision"] == precision
+    code, said = run_command(lab.sample.main, f"run={class_run}", "classes=[7]", "precision=fp16")
+    assert code == 2 and "precision=fp16" in said
+
+
 def test_prompts_and_pictures_ask_a_clip_run(clip_run: Path, run_command: Command, tmp_path: Path) -> None:
     run = f"run={clip_run}"
     assert run_command(lab.sample.main, run, "prompts=['a red flower, please!']", "out=words")[0] == 0

@@ -66,7 +66,7 @@ def quiet() -> Iterator[None]:
         logging.disable(before)
 
 
-def trained_on(folder: Path) -> dict[str, Any]:
+def training_note(folder: Path) -> dict[str, Any]:
     """What the folder of a CLIP that the lab trained says of its training; {} where there is no such folder."""
     note = folder / CONFIG
     return dict(json.loads(note.read_text()).get("training", {})) if note.is_file() else {}
@@ -93,13 +93,14 @@ def _from_folder(folder: Path) -> Clip:
     try:
         note = json.loads((folder / CONFIG).read_text())
         name, config = note.get("name", folder.name), note["model_cfg"]
-        state = load_file(folder / WEIGHTS) if (folder / WEIGHTS).is_file() else {}
-        if NUMBERS not in state:
+        if "whole" not in note:
             return _build(source, name, config)
+        state = load_file(folder / WEIGHTS)
         with quiet():
             network = open_clip.create_model(source, load_weights=False)
             network.load_state_dict(all_words(state, config["text_cfg"]["vocab_size"]))
-            return Clip(network, open_clip.get_tokenizer(source), name, config)
+            tokenizer = open_clip.get_tokenizer(source)
+        return Clip(network, tokenizer, name, config, state[NUMBERS].tolist(), note["whole"])
     except Exception as error:  # whatever open_clip, safetensors and torch make of damaged files
         raise LabError(f"pretrained={folder}: not a sound open_clip folder ({_one_line(error)})") from error
 

@@ -1,6 +1,7 @@
 """A frozen open_clip model behind two verbs: images to vectors, sentences to vectors."""
 
-from collections.abc import Callable, Sequence
+import logging
+from collections.abc import Callable, Iterable, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -13,6 +14,7 @@ from torchvision.transforms.v2 import functional as transforms
 from lab.errors import LabError
 from lab.fingerprints import weights_fingerprint
 
+logger = logging.getLogger(__name__)
 Tokenizer = Callable[[list[str]], Tensor]
 
 
@@ -21,14 +23,26 @@ class Clip:
 
     name     architecture and where its weights come from
     config   open_clip's description of the architecture, from which it can be built again
+    words    numbers of the tokens that it knows, where the embeddings of the others were left out; None: all
+    whole    fingerprint of the weights it had before
     """
 
-    def __init__(self, model: nn.Module, tokenizer: Tokenizer, name: str, config: dict[str, Any]) -> None:
+    def __init__(
+        self,
+        model: nn.Module,
+        tokenizer: Tokenizer,
+        name: str,
+        config: dict[str, Any],
+        words: Iterable[int] | None = None,
+        whole: str | None = None,
+    ) -> None:
         self.model = model.eval().requires_grad_(False)
         self.tokenizer, self.name, self.config = tokenizer, name, config
         self.preprocess: dict[str, Any] = dict(model.visual.preprocess_cfg)  # type: ignore[union-attr, arg-type]
         size = self.preprocess["size"]
         self.image_size: int = size if isinstance(size, int) else size[0]
+        self.words, self.whole = None if words is None else frozenset(words), whole
+        self._missed: set[int] = set()  # tokens that it has said it does not know
         self.dim = self.encode_text([""]).shape[1]
 
     @property
@@ -61,8 +75,10 @@ class Clip:
 
     @torch.no_grad()
     def encode_text(self, prompts: Sequence[str]) -> Tensor:
-        """Sentences -> (B, dim) of unit norm; what exceeds the context length is cut off."""
-        vectors: Tensor = self.model.encode_text(self.tokenizer(list(prompts)).to(self.device))  # type: ignore[operator]
+        """Sentences -> (B, dim) of unit norm; what exceeds the context length is cut off, unknown words are told of."""
+        tokens = self.tokenizer(list(prompts))
+        self._warn(tokens)
+        vectors: Tensor = self.model.encode_text(tokens.to(self.device))  # type: ignore[operator]
         return normalize(vectors.float(), dim=1)
 
     @torch.no_grad()
@@ -83,6 +99,13 @@ class Clip:
         if seen[0].ndim != 3:
             raise LabError(f"{self.name}: its text tower gives no tokens; use a CLIP with a transformer of its own")
         return vectors, seen[0].float()
+
+    def _warn(self, tokens: Tensor) -> None:
+        missed = set() if self.words is None else set(tokens.unique().tolist()) - self.words - self._missed
+        if missed:
+            self._missed |= missed
+            words = sorted(self.tokenizer.decode([token]).strip() for token in missed)  # type: ignore[attr-defined]
+            logger.warning("%s has never met, and does not hear: %s", self.name, ", ".join(words))
 
     def _prepare(self, images: Tensor) -> Tensor:
         size = [self.image_size, self.image_size]

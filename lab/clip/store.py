@@ -17,17 +17,20 @@ def save_clip(directory: Path | str, clip: Clip, training: dict[str, Any], words
     """Write weights (half precision) and config, with what is known about the training; returns the folder.
 
     words   (K,) numbers of the tokens to keep, where not all: most of a small CLIP are the embeddings of words that it
-            never met. Those left out say nothing when it is loaded; open_clip by itself does not read such a folder.
+            never met. Those left out say nothing when it is loaded, and a run that was trained with the whole CLIP
+            takes it too; open_clip by itself does not read such a folder.
     Raises LabError naming the folder where it cannot be written.
     """
     directory = Path(directory)
-    note = {
+    note: dict[str, Any] = {
         "name": clip.name,
         "model_cfg": clip.config,
         "preprocess_cfg": clip.preprocess,
         "preprocessing": clip.preprocessing,
         "training": training,
     }
+    if words is not None:
+        note["whole"] = clip.whole or clip.fingerprint
     try:
         directory.mkdir(parents=True, exist_ok=True)
         (directory / CONFIG).unlink(missing_ok=True)  # the folder counts as a model once it has this again

@@ -46,7 +46,7 @@ class ClipConditioner(Conditioner):
         """The CLIP model; LabError when it is not the one the run was trained with."""
         if self._clip is None:
             clip = load_clip(self.model, self.pretrained)
-            if self.fingerprint not in (None, clip.fingerprint):
+            if self.fingerprint not in (None, clip.fingerprint, clip.whole):
                 raise LabError(
                     f"conditioning.pretrained={self.pretrained}: weights {clip.fingerprint}, but the run was trained "
                     f"with {self.fingerprint}; point it at the CLIP that the run used"

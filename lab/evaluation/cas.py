@@ -8,6 +8,7 @@ from torch import Tensor
 
 from lab.data import ImageSet
 from lab.data.base import fingerprint
+from lab.data.cache import locked
 from lab.judging import JudgeTask
 from lab.judging.task import recognition
 from lab.training import Trainer, TrainingSettings
@@ -23,15 +24,16 @@ def classification_accuracy(
     pictures and as many steps give, not with the judge, which saw more of both.
     """
     content = hashlib.sha256(pixels.contiguous().numpy().tobytes()).hexdigest()
-    key = fingerprint("cas", content, labels.tolist(), steps, seed)
+    key = fingerprint("cas", content, labels.tolist(), list(held_out.class_names), steps, seed)
     images = ImageSet("cas", pixels, labels, held_out.class_names, held_out.image_size, (), (), key)
     settings = TrainingSettings(
         steps=steps, batch_size=64, lr=1e-3, lr_warmup=min(200, steps // 5), lr_decay=True, weight_decay=0.05,
         ema_decay=0.99, preview_every=0, save_every=200, log_every=50, keep=1,
     )  # fmt: skip
     task = JudgeTask(images, held_out, settings.batch_size, seed)
-    trainer = Trainer(task, root / f"cas-{key}", settings, seed)
-    with torch.random.fork_rng(devices=[]):
-        trainer.run()
-    with trainer.ema.in_place():
-        return recognition(task.judge(), held_out)
+    with locked(root / f"cas-{key}.lock"):  # two evaluations may want the same one
+        trainer = Trainer(task, root / f"cas-{key}", settings, seed)
+        with torch.random.fork_rng(devices=[]):
+            trainer.run()
+        with trainer.ema.in_place():
+            return recognition(task.judge(), held_out)

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from lab.clip import Clip, load_clip, save_clip
-from lab.clip.load import quiet, trained_on
+from lab.clip.load import quiet, training_note
 from lab.errors import LabError
 
 
@@ -44,7 +44,7 @@ def test_the_config_keeps_what_is_known_of_the_training(tiny_clip: Clip, tmp_pat
 def test_words_that_were_left_out_say_nothing_and_the_others_the_same(tiny_clip: Clip, tmp_path: Path) -> None:
     whole = load_clip(pretrained=str(save_clip(tmp_path / "whole", tiny_clip, {})))
     words = tiny_clip.tokenizer(["a red rose", "a white rose"]).unique()
-    small = load_clip(pretrained=str(save_clip(tmp_path / "small", tiny_clip, {"seed": 3}, words)))
+    small = load_clip(pretrained=str(save_clip(tmp_path / "small", whole, {"seed": 3}, words)))
     known = ["a red rose", "white", "rose red"]
     torch.testing.assert_close(small.encode_text(known), whole.encode_text(known), rtol=0, atol=0)
     images = torch.rand(2, 3, 32, 32) * 2 - 1
@@ -53,9 +53,25 @@ def test_words_that_were_left_out_say_nothing_and_the_others_the_same(tiny_clip:
     assert (whole.encode_text(["a tulip rose"]) - whole.encode_text(["a daisy rose"])).abs().max() > 1e-3
     sizes = [(tmp_path / name / "model.safetensors").stat().st_size for name in ("small", "whole")]
     assert sizes[0] < sizes[1] / 4
-    assert trained_on(tmp_path / "small") == {"seed": 3} and trained_on(tmp_path / "none") == {}
+    assert training_note(tmp_path / "small") == {"seed": 3} and training_note(tmp_path / "none") == {}
+    assert (small.whole, whole.whole) == (whole.fingerprint, None)
     again = load_clip(pretrained=str(save_clip(tmp_path / "again", small, {}, words)))
+    assert again.whole == whole.fingerprint
     assert again.fingerprint == small.fingerprint != whole.fingerprint
+
+
+def test_words_that_it_does_not_know_are_told_once(
+    tiny_clip: Clip, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    words = tiny_clip.tokenizer(["a red rose"]).unique()
+    small = load_clip(pretrained=str(save_clip(tmp_path, tiny_clip, {}, words)))
+    assert not caplog.records
+    small.encode_text(["a white rose", "a white tulip"])
+    assert [record.getMessage() for record in caplog.records] == [
+        f"{small.name} has never met, and does not hear: tulip, white"
+    ]
+    small.encode_text(["a white daisy", "a red rose"])
+    assert caplog.records[-1].getMessage().endswith("does not hear: daisy") and len(caplog.records) == 2
 
 
 @pytest.mark.parametrize("model", ["flower_clip", "flower_clip_small"])

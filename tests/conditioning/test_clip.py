@@ -24,6 +24,7 @@ class FakeClip:
     """Pictures to their mean colours in four corners, sentences to a direction of their own: two cones."""
 
     name, preprocessing, dim, image_size = "fake", "none", DIM, 4
+    whole: str | None = None
 
     def __init__(self, fingerprint: str = "f" * 16) -> None:
         self.fingerprint, self.asked = fingerprint, []  # type: tuple[str, list[str]]
@@ -214,6 +215,8 @@ def test_the_clip_of_the_run_is_demanded(clip: FakeClip) -> None:
     with pytest.raises(LabError, match=r"conditioning.pretrained=elsewhere: weights f+, but") as error:
         conditioner.inputs(Request(prompts=["a rose"]))
     assert "0123456789abcdef" in str(error.value) and "\n" not in str(error.value)
+    clip.whole = "0123456789abcdef"  # it is that one without some words
+    assert ClipVector(pretrained="elsewhere", dim=DIM, fingerprint=clip.whole).clip is clip
     assert ClipVector(dim=DIM, fingerprint=clip.fingerprint).inputs(Request(prompts=["a rose"])).shape == (
         1,
         DIM,

@@ -23,7 +23,7 @@ N, DIM, WIDTH, LENGTH = 40, 6, 5, 3
 class FakeClip:
     """Sentences to numbers of their own."""
 
-    name, fingerprint = "fake", "f" * 16
+    name, fingerprint, whole = "fake", "f" * 16, None
 
     def __init__(self) -> None:
         self.asked: list[str] = []

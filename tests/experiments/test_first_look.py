@@ -33,10 +33,11 @@ def test_every_kept_model_has_its_sheet(
     assert code == 0, said
     assert {path.name for path in (tmp_path / "look").glob("*.png")} == {"classes.png", "words.png"}
     asked = read_provenance(tmp_path / "look" / "words.png")
+    assert asked["asked"]["num_inference_steps"] == 2 and asked["precision"] in ("fp32", "bf16")
     assert asked["prompts"] == list(first_look.PROMPTS) and asked["step"] == 6
     assert len(read_provenance(tmp_path / "look" / "classes.png")["classes"]) == 12
     text = (tmp_path / "look" / "index.html").read_text()
-    assert "Trained from zero on petals: 6 steps" in text and "models=&#x27;[words]&#x27;" in text
+    assert "Trained from zero on petals: 6 steps" in text and "python -m experiments.first_look" in text
     heights = [imageio.imread(tmp_path / "look" / f"{name}.png").shape[0] for name in ("words", "classes")]
     assert heights[0] == heights[1]  # twelve rows of each
 
@@ -48,6 +49,8 @@ def test_named_models_alone_are_sampled(
         shutil.copytree(run, reference / name)
     assert run_command(first_look.main, f"out={tmp_path / 'look'}", "models=[classes]", *SMALL)[0] == 0
     assert [path.name for path in (tmp_path / "look").glob("*.png")] == ["classes.png"]
+    code, said = run_command(first_look.main, f"out={tmp_path / 'none'}", "models=[]", *SMALL)
+    assert code == 2 and "models=[]: name some" in said
     code, said = run_command(first_look.main, f"out={tmp_path / 'none'}", "models=[clases]", *SMALL)
     assert code == 2 and "keeps no clases; it has classes, words" in said and not (tmp_path / "none").exists()
 

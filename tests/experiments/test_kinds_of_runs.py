@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from lab.render import read_provenance
+
 Command = Callable[..., tuple[int, str]]
 SMALL = {
     "denoising": ("num_inference_steps=2", "classes=[0]"),
@@ -20,8 +22,9 @@ SMALL = {
 @pytest.mark.parametrize("name", SMALL)
 def test_runs_in_latents_are_served(latent_run: Path, run_command: Command, tmp_path: Path, name: str) -> None:
     main = import_module(f"experiments.{name}").main
-    code, said = run_command(main, f"run={latent_run}", f"out={tmp_path}", "video=gif", *SMALL[name])
+    code, said = run_command(main, f"run={latent_run}", f"out={tmp_path}", "video=gif", "precision=bf16", *SMALL[name])
     assert code == 0, said
+    assert read_provenance(tmp_path / f"{name}.gif")["precision"] == "bf16"
     assert {"index.html", f"{name}.gif"} <= {path.name for path in tmp_path.iterdir()}
 
 
