@@ -28,7 +28,7 @@ class _Stage(nn.Module):
 class UNet(nn.Module):
     """Time- and condition-modulated UNet (Ho et al. 2020; Dhariwal & Nichol 2021) with a choice of attentions.
 
-    Its output is the sum of the UNet's and a `FilterBank`'s: behind a door the first level is little wider than what
+    Its output is the sum of the UNet's and a `FilterBank`'s: behind a door the first level is no wider than what
     comes through, and without the filters it would have to carry fine detail and noise beside everything else.
 
     in_channels     channels of x: 3 pixels, or the latents'
