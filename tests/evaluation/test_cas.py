@@ -1,5 +1,6 @@
 """What a classifier learns from pictures alone: trained once, and under a name of their own."""
 
+import contextlib
 from pathlib import Path
 
 import pytest
@@ -7,6 +8,7 @@ import torch
 from torch import Tensor
 
 from lab.data import ImageSet
+from lab.evaluation import cas
 from lab.evaluation.cas import classification_accuracy
 
 NAMES = ("dark", "light")
@@ -35,14 +37,29 @@ def test_it_recognises_what_it_was_shown_and_is_trained_once(held_out: ImageSet,
     assert {path: path.stat().st_mtime_ns for path in trained.rglob("*.safetensors")} == before
 
 
-def test_other_pictures_classes_steps_and_seeds_are_others(held_out: ImageSet, tmp_path: Path) -> None:
+def test_other_pictures_classes_steps_and_seeds_are_others(
+    held_out: ImageSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folders: list[Path] = []
+
+    class Untrained:
+        def __init__(self, task: object, run_dir: Path, settings: object, seed: int) -> None:
+            folders.append(run_dir)
+            self.ema = self
+
+        def run(self) -> None: ...
+
+        def in_place(self) -> contextlib.AbstractContextManager[None]:
+            return contextlib.nullcontext()
+
+    monkeypatch.setattr(cas, "Trainer", Untrained)
     pixels, labels = pictures(8, seed=0)
     other = pixels.clone()
     other[0, 0, 0, 0] += 1
     other[1, 0, 0, 0] -= 1  # the sum is the same
     for some, classes, steps, seed in [
         (pixels, labels, 1, 0), (other, labels, 1, 0), (pixels, 1 - labels, 1, 0), (pixels, labels, 2, 0),
-        (pixels, labels, 1, 1),
+        (pixels, labels, 1, 1), (pixels, labels, 1, 0),
     ]:  # fmt: skip
-        classification_accuracy(some, classes, held_out, tmp_path, steps, seed)
-    assert len(list(tmp_path.glob("cas-*/"))) == 5
+        cas.classification_accuracy(some, classes, held_out, tmp_path, steps, seed)
+    assert len(set(folders)) == 5 and folders[0] == folders[-1]
