@@ -54,7 +54,7 @@ def test_memory_is_that_of_the_whole_loop(monkeypatch: pytest.MonkeyPatch) -> No
 @pytest.mark.slow
 def test_both_ways_of_sweeping_make_the_same_pictures() -> None:
     small = ["rounds=1", "networks.door.channels=16", "networks.door.head_dim=16", "networks.door.blocks=1"]
-    rows = sweep_rows(compose("benchmark", [*small, "data.image_size=32"]))  # LabError where they differ
+    rows = sweep_rows(compose("benchmark", [*small, "data.image_size=32"]), bf16=False)  # LabError where they differ
     assert [row.other for row in rows] == ["a loop over the scales", "a loop over the steps"]
 
 
