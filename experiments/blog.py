@@ -45,6 +45,7 @@ TYPES: dict[str, Any] = {
     "precision": Precision,
     "out": str,
     "video": str,
+    "jpeg_quality": int | None,
 }
 
 
@@ -52,6 +53,8 @@ def check(cfg: DictConfig) -> None:
     """LabError for figures and runs that are none, and for settings that one of the figures cannot have."""
     check_types(cfg, TYPES)
     check_video(cfg.video)
+    if cfg.jpeg_quality is not None and not 1 <= cfg.jpeg_quality <= 95:
+        raise LabError(f"jpeg_quality={cfg.jpeg_quality}: use 1 to 95, or null for pictures as they are")
     for name in cfg.only if cfg.only is not None else ():
         if name not in FIGURES:
             raise LabError(f"only={name}: use some of {', '.join(FIGURES)}")
@@ -149,7 +152,8 @@ def main(cfg: DictConfig) -> None:
         report.write()
         figures.append(Figure(name, report, time.perf_counter() - began, sum(calls)))
         sections = [section for figure in figures for section in figure.sections]
-        page(Path(cfg.out) / "index.html", "A diffusion model from zero", [*sections, cost_of(figures)])
+        whole = [*sections, cost_of(figures)]
+        page(Path(cfg.out) / "index.html", "A diffusion model from zero", whole, jpeg_quality=cfg.jpeg_quality)
     if not figures:
         raise LabError("no figure could be made; the lines above say why")
     logger.info("open %s", Path(cfg.out) / "index.html")

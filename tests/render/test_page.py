@@ -8,7 +8,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
-from PIL import Image
+from PIL import Image, ImageChops, ImageStat
 
 from lab.errors import LabError
 from lab.render import Scrub, Section, page, save_video
@@ -67,6 +67,18 @@ def test_pictures_lie_in_the_page_with_their_size_and_words(tmp_path: Path) -> N
     assert base64.b64decode(second["src"].partition(",")[2]) == (tmp_path / "a.jpg").read_bytes()
     assert second["src"].startswith("data:image/jpeg;")
     assert len(reader.all("figcaption")) == 1
+
+
+def test_pictures_go_in_as_jpegs_where_that_is_smaller(tmp_path: Path) -> None:
+    grain = Image.effect_noise((60, 40), 40).convert("RGB")  # which PNG can make no smaller
+    images = [(grain, "grain"), (Image.new("RGB", (30, 20), (1, 2, 3)), "plain")]
+    page(tmp_path / "index.html", "Flowers", [Section("A", images=images)], jpeg_quality=85)
+    noisy, plain = (image["src"] for image in Reader((tmp_path / "index.html").read_text()).all("img"))
+    assert noisy.startswith("data:image/jpeg") and plain.startswith("data:image/png")
+    shown = decoded(noisy)
+    assert shown.size == (60, 40)
+    difference = ImageChops.difference(shown.convert("RGB"), grain)
+    assert ImageStat.Stat(difference).mean[0] < 8  # of 255
 
 
 def test_nothing_is_asked_of_the_network(tmp_path: Path) -> None:
