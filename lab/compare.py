@@ -2,7 +2,6 @@
 
 import csv
 import io
-import json
 import logging
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,7 +12,7 @@ from omegaconf import DictConfig
 from lab.cli import entry_point
 from lab.config import check_types
 from lab.errors import LabError
-from lab.evaluate import RESULT
+from lab.evaluation.report import results
 from lab.render import Section, page
 from lab.render.provenance import write_whole
 
@@ -32,15 +31,9 @@ def check(cfg: DictConfig) -> None:
 
 def results_of(run: str) -> list[dict[str, Any]]:
     """All evaluations of a run, by guidance scale; LabError for none, or for a damaged one."""
-    paths = sorted(Path(run).glob(f"evaluation/*/{RESULT}"))
-    if not paths:
+    found = [{**one, "run_name": run} for one in results(Path(run)).values()]
+    if not found:
         raise LabError(f"runs={run}: no evaluation there; python -m lab.evaluate run={run} makes one")
-    found = []
-    for path in paths:
-        try:
-            found.append({"run": run, **json.loads(path.read_text()), "run_name": run})
-        except (OSError, ValueError) as error:
-            raise LabError(f"{path}: damaged ({error}); evaluate again") from error
     return sorted(found, key=lambda one: float(one["guidance_scale"]))
 
 

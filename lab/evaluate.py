@@ -36,7 +36,7 @@ from lab.evaluation.agreement import (
 )
 from lab.evaluation.cas import classification_accuracy
 from lab.evaluation.drawing import draw, estimate, sampled
-from lab.evaluation.report import about, pairs, sections, table
+from lab.evaluation.report import RESULT, about, pairs, sections, table
 from lab.evaluation.worth import Worth, check_reference, floor_pictures, worth
 from lab.evaluators import clip_of, judge_of
 from lab.judging import Judge
@@ -48,7 +48,6 @@ from lab.runs import check_run, pictures_of, read_config
 
 logger = logging.getLogger(__name__)
 SETTINGS = ("guidance_scale", "guidance_interval", "num_inference_steps", "sampler", "spacing", "seed", "batch_size")
-RESULT = "evaluation.json"
 LEAST = {"n": 10, "num_inference_steps": 1, "suspicious": 1, "batch_size": 1, "cas_steps": 0, "colour_count": 0}
 TYPES: dict[str, Any] = {
     "precision": Precision,

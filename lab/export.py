@@ -8,7 +8,6 @@ of a small CLIP.
 """
 
 import filecmp
-import json
 import logging
 import shutil
 import tempfile
@@ -25,7 +24,7 @@ from lab.clip import load_clip, save_clip
 from lab.clip.load import training_note
 from lab.config import build, check_types
 from lab.errors import LabError
-from lab.evaluate import RESULT
+from lab.evaluation.report import results
 from lab.judging import OWN_JUDGE
 from lab.recipes.flower_clip import flower_clip_task
 from lab.runs import CONFIG, OWN_CLIP, check_run, read_config
@@ -116,13 +115,13 @@ def _copy_seen(run: Path, out: Path, step: int) -> None:
         if f"samples/{path.name}" not in sheets:
             path.unlink()
             path.with_name(f"{path.name}.json").unlink(missing_ok=True)
-    of_step = {path: json.loads(path.read_text()).get("step") for path in run.glob(f"evaluation/*/{RESULT}")}
+    of_step = {path: one.get("step") for path, one in results(run).items()}
     _copy(run, out, [str(path.relative_to(run)) for path, of in of_step.items() if of == step])
     for path, of in of_step.items():
         if of != step:
             logger.warning("%s is of step %s and stays behind: evaluate step %d", path, of, step)
-    for path in out.glob(f"evaluation/*/{RESULT}"):
-        if json.loads(path.read_text()).get("step") != step:
+    for path, one in results(out).items():
+        if one.get("step") != step:
             path.unlink()
 
 

@@ -68,6 +68,13 @@ def test_its_last_sheet_and_its_numbers_come_along_and_no_real_pictures(copied: 
     assert {name for name in there if name.startswith("evaluation")} == {"evaluation/2/evaluation.json"}
 
 
+def test_damaged_numbers_are_named(copied: Path, run_command: Command, tmp_path: Path) -> None:
+    (copied / "evaluation" / "2").mkdir(parents=True)
+    (copied / "evaluation" / "2" / "evaluation.json").write_text('{"step": ')
+    code, said = run_command(export.main, f"run={copied}", f"out={tmp_path / 'kept'}")
+    assert code == 2 and "evaluation.json: damaged" in said and "evaluate again" in said, said
+
+
 def test_it_goes_to_the_reference_models_by_itself(
     copied: Path, run_command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

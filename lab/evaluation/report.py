@@ -1,5 +1,6 @@
 """What an evaluation shows: numbers beside those of real pictures, and what might be copied."""
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -8,9 +9,23 @@ import torch
 from PIL import Image
 
 from lab.data import ImageSet
+from lab.errors import LabError
 from lab.evaluation.memorisation import Audit
 from lab.evaluation.worth import Worth
 from lab.render import Section, from_uint8, grid
+
+RESULT = "evaluation.json"
+
+
+def results(run: Path) -> dict[Path, dict[str, Any]]:
+    """What `lab.evaluate` found of a run, by file; LabError for a file that is damaged."""
+    found = {}
+    for path in sorted(run.glob(f"evaluation/*/{RESULT}")):
+        try:
+            found[path] = dict(json.loads(path.read_text()))
+        except (OSError, ValueError) as error:
+            raise LabError(f"{path}: damaged ({error}); evaluate again") from error
+    return found
 
 
 def pairs(pixels: torch.Tensor, train: ImageSet, audit: Audit, count: int) -> Image.Image:
@@ -46,9 +61,10 @@ def about(found: Worth) -> str:
 
 def sections(found: Worth, factors: Mapping[str, Mapping[str, float]], folder: Path, command: str) -> list[Section]:
     """The page: numbers, and possible copies."""
+    count, share = round(found.generated.copies * found.n), f"{found.generated.copies:.2%}"
     copies = (
-        f"{found.generated.copies:.1%} of the samples are nearer to a training picture than all but 1 % of held-out "
-        "ones are; the nearest are shown. The sheet holds pictures of the data set."
+        f"{count} of {found.n} samples ({share}) are nearer to a training picture than all but 1 % of held-out ones "
+        "are; the nearest are shown. The sheet holds pictures of the data set."
     )
     sheet = (folder / "copies.png", "samples, and below each the nearest training picture")
     numbers = [Section("Numbers", about(found), table=table(found), command=command)]

@@ -182,7 +182,7 @@ def _encode(image: Image.Image | str | Path) -> tuple[bytes, str, tuple[int, int
 def _smaller(
     data: bytes, mime: str, size: tuple[int, int], jpeg_quality: int | None
 ) -> tuple[bytes, str, tuple[int, int]]:
-    """The same as a JPEG, where it is asked for and has fewer bytes; colours at full resolution, so that text is sharp."""
+    """The same as a JPEG, where one is asked for and has fewer bytes; with whole colours, so that text is sharp."""
     if jpeg_quality is None or mime != MIME["PNG"]:
         return data, mime, size
     buffer = io.BytesIO()
