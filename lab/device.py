@@ -1,6 +1,8 @@
 """Where this process computes, and in which precision."""
 
+import ctypes
 import os
+import platform
 from typing import Literal, get_args
 
 import torch
@@ -20,6 +22,18 @@ def this_process() -> PartialState:
     """This process among those that `accelerate launch` started; without it, the only one."""
     # The CPU is said aloud, or several processes on CPUs would not find each other.
     return PartialState(cpu=not torch.accelerator.is_available())
+
+
+def keep_freed_memory() -> None:
+    """On the CPU, with glibc: what is freed stays in the process, up to 2 GiB of it, for the next step to have.
+
+    Else glibc may give large tensors back at each step and page them in again at the next. See mallopt(3).
+    """
+    if torch.accelerator.is_available() or platform.libc_ver()[0] != "glibc":
+        return
+    mallopt = ctypes.CDLL(None).mallopt
+    for parameter, value in ((-4, 0), (-1, 2**31 - 1)):  # M_MMAP_MAX, M_TRIM_THRESHOLD
+        mallopt(parameter, value)
 
 
 def hardware_has_bf16(device: torch.device) -> bool:

@@ -1,5 +1,9 @@
 """In which precision a device computes."""
 
+import platform
+import subprocess
+import sys
+
 import pytest
 import torch
 
@@ -18,3 +22,27 @@ def test_auto_is_bf16_where_the_hardware_has_it(monkeypatch: pytest.MonkeyPatch,
 def test_another_precision_is_refused() -> None:
     with pytest.raises(LabError, match="precision=fp16: use auto, fp32 or bf16"):
         computes_bf16("fp16", torch.device("cpu"))
+
+
+FAULTS = """
+import resource, torch
+from lab.device import keep_freed_memory
+
+def faults():
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    torch.ones(64 * 2**20 // 4)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+given_back = [faults() for _ in range(8)]
+keep_freed_memory()
+kept = [faults() for _ in range(8)]
+print(sorted(given_back)[4], sorted(kept)[4])
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another libc keeps or gives back by its own rules")
+@pytest.mark.skipif(torch.accelerator.is_available(), reason="computes elsewhere")
+def test_freed_memory_is_not_paged_in_again() -> None:
+    said = subprocess.run([sys.executable, "-c", FAULTS], capture_output=True, check=True, text=True).stdout
+    given_back, kept = map(int, said.split())
+    assert 10 * kept < given_back

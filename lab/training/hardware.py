@@ -9,7 +9,7 @@ from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from accelerate.utils import ProjectConfiguration
 
-from lab.device import computes_bf16, this_process
+from lab.device import computes_bf16, keep_freed_memory, this_process
 
 logger = logging.getLogger(__name__)
 
@@ -25,6 +25,7 @@ def make_accelerator(
     on_cpu = not torch.accelerator.is_available()
     if on_cpu and "ACCELERATE_MIXED_PRECISION" in os.environ and "RANK" not in os.environ:
         logger.warning("accelerate launch started one process here; several on CPUs take --multi_gpu, odd as it sounds")
+    keep_freed_memory()
     in_bf16 = computes_bf16(precision, this_process().device)
     return Accelerator(
         cpu=on_cpu,
