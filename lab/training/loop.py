@@ -19,6 +19,7 @@ from lab.seeding import derive
 from lab.training.ema import EMA
 from lab.training.hardware import make_accelerator
 from lab.training.log import TrainingLog
+from lab.training.optimizer import clip, load_state, make_adamw, state_tensors
 from lab.training.settings import TrainingSettings
 from lab.training.stopping import StopRequest
 from lab.training.task import Task
@@ -36,22 +37,15 @@ class Trainer:
         self._check_batch()
         torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
         task.to(self.accelerator.device).to(memory_format=torch.channels_last)
-        trainable = {name: p for name, p in task.named_parameters() if p.requires_grad}
-        self.names = list(trainable)
-        optimizer = torch.optim.AdamW(
-            trainable.values(),
-            lr=settings.lr,
-            betas=settings.betas,
-            weight_decay=settings.weight_decay,
-            fused=self.accelerator.device.type in ("cpu", "cuda"),
-        )
+        self.trainable = {name: p for name, p in task.named_parameters() if p.requires_grad}
+        adamw = make_adamw(self.trainable.values(), settings, self.accelerator.device)
         self.step, self.seconds = 0, 0.0
         self.window: list[dict[str, Tensor]] = []  # losses of the steps since the last row of the log ...
         self.window_seconds = 0.0  # ... and the time they took before the run was interrupted
         self.ema = EMA(task, settings.ema_decay)
         if settings.compile:
             task.compile()
-        self.module, self.optimizer = self.accelerator.prepare(task, optimizer)
+        self.module, self.optimizer = self.accelerator.prepare(task, adamw)
 
     def _check_batch(self) -> None:
         """LabError unless the batch splits among processes and pieces."""
@@ -154,23 +148,12 @@ class Trainer:
                 means = {key: value.mean() / len(parts) for key, value in self.module(**part).items()}
                 process.backward(means["loss"])
             losses = {key: losses.get(key, 0) + value.detach() for key, value in means.items()}
-        norm = self._clip()
+        norm = clip(self.optimizer.optimizer, self.trainable.values(), settings.grad_clip)
         self.optimizer.step()
         self.optimizer.zero_grad()
         self.ema.update(self.step)
         self.step += 1
         return losses | {"grad_norm": norm}
-
-    def _clip(self) -> Tensor:
-        """The norm of all gradients (); where it is above `grad_clip`, the optimiser takes them scaled down to that."""
-        parameters = [p for p in self.task.parameters() if p.grad is not None]
-        norm = torch.nn.utils.get_total_norm(p.grad for p in parameters if p.grad is not None)
-        limit, adamw = self.settings.grad_clip, self.optimizer.optimizer
-        if limit and adamw.defaults["fused"]:  # whose kernel divides in passing, where another pass takes as long
-            adamw.grad_scale = (norm / limit).clamp(min=1)
-        elif limit:
-            torch.nn.utils.clip_grads_with_norm_(parameters, limit, norm)
-        return norm
 
     def _parts(self, inputs: dict[str, Tensor]) -> list[dict[str, Tensor]]:
         """A step's inputs on the device, in as many pieces as gradients are accumulated over."""
@@ -241,7 +224,11 @@ class Trainer:
         if not self.accelerator.is_main_process:
             return
         raw = self.task.state_dict()
-        tensors = {"weights": raw | self.ema.averages, "raw": raw, "optimizer": self._optimizer_tensors()}
+        tensors = {
+            "weights": raw | self.ema.averages,
+            "raw": raw,
+            "optimizer": state_tensors(self.optimizer, list(self.trainable)),
+        }
         state = {
             "step": self.step,
             "seconds": self.seconds,
@@ -251,10 +238,6 @@ class Trainer:
         }
         checkpoint.save(self.directory, self.step, tensors, state, keep=self.settings.keep)
 
-    def _optimizer_tensors(self) -> dict[str, Tensor]:
-        states = self.optimizer.state_dict()["state"]
-        return {f"{self.names[i]}/{key}": value for i, entry in states.items() for key, value in entry.items()}
-
     def _resume(self) -> None:
         found = checkpoint.latest(self.directory)
         if found is None:
@@ -262,7 +245,7 @@ class Trainer:
         try:
             self.task.load_state_dict(found.tensors("raw"))
             self.ema.load(found.tensors("weights"))
-            self._load_optimizer(found.tensors("optimizer"))
+            load_state(self.optimizer, self.trainable, found.tensors("optimizer"))
         except (RuntimeError, KeyError, ValueError) as error:  # what torch makes of other names and shapes
             raise LabError(
                 f"{found.path}: does not fit what is trained now, the network has changed since; "
@@ -276,14 +259,3 @@ class Trainer:
         ]
         self.window_seconds = float(found.state.get("window_seconds", 0.0))
         logger.info("resumed %s at step %d", self.run_dir, self.step)
-
-    def _load_optimizer(self, tensors: dict[str, Tensor]) -> None:
-        """Take the optimiser's state, in the parameters' memory layout: the fused kernel relies on that."""
-        parameters = dict(self.task.named_parameters())
-        states: dict[int, dict[str, Tensor]] = {}
-        for key, value in tensors.items():
-            name, field = key.rsplit("/", 1)
-            if value.shape == parameters[name].shape:
-                value = torch.empty_like(parameters[name], requires_grad=False).copy_(value)
-            states.setdefault(self.names.index(name), {})[field] = value
-        self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": states})

@@ -16,6 +16,7 @@ from lab import checkpoint
 from lab.errors import LabError
 from lab.training import Trainer, hardware
 from lab.training.ema import EMA
+from lab.training.optimizer import state_tensors
 
 
 def same(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
@@ -125,7 +126,7 @@ def test_a_run_that_goes_on_is_the_run_in_one_go(tmp_path: Path, intervals: tupl
     assert rows(tmp_path / "broken") == rows(tmp_path / "whole")
     assert same(again.ema.parameters, whole.ema.parameters)  # type: ignore[arg-type]
     assert same(again.ema.averages, whole.ema.averages)
-    assert same(again._optimizer_tensors(), whole._optimizer_tensors())
+    assert same(*(state_tensors(one.optimizer, one.trainable) for one in (again, whole)))
 
 
 def test_state_of_the_optimizer_lies_in_memory_as_the_weights_do(tmp_path: Path) -> None:
