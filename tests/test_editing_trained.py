@@ -14,6 +14,7 @@ from lab.networks import UNet
 from lab.training import DiffusionTask, Trainer, TrainingSettings
 
 SIZE = 8
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")

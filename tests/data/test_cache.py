@@ -150,6 +150,7 @@ print(cache.load_or_build(folder, "set", 4, rows).pixels.sum().item())
 """
 
 
+@pytest.mark.slow
 def test_two_processes_build_once(tmp_path: Path) -> None:
     command = [sys.executable, "-c", BUILD_SLOWLY, str(tmp_path)]
     both = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(2)]

@@ -115,6 +115,7 @@ trainer.run()
 """
 
 
+@pytest.mark.slow
 def test_two_processes_train_as_one(tmp_path: Path) -> None:
     one, two = tmp_path / "one", tmp_path / "two"
     Trainer(make_task(tmp_path, dropout=0.0), one, settings(steps=8, save_every=0), seed=3).run()
