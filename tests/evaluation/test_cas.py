@@ -53,6 +53,7 @@ def test_other_pictures_classes_steps_and_seeds_are_others(
             return contextlib.nullcontext()
 
     monkeypatch.setattr(cas, "Trainer", Untrained)
+    monkeypatch.setattr(cas.JudgeTask, "judge", lambda task: None)  # which counts statistics anew
     monkeypatch.setattr(cas, "recognition", lambda judge, images: {})
     pixels, labels = pictures(8, seed=0)
     other = pixels.clone()
