@@ -25,6 +25,7 @@ from lab.training.stopping import StopRequest
 from lab.training.task import Task
 
 logger = logging.getLogger(__name__)
+AVERAGE_EVERY = 4  # steps
 AGREE_EVERY = 10  # steps; at these several processes ask each other whether one was told to stop
 
 
@@ -42,7 +43,7 @@ class Trainer:
         self.step, self.seconds = 0, 0.0
         self.window: list[dict[str, Tensor]] = []  # losses of the steps since the last row of the log ...
         self.window_seconds = 0.0  # ... and the time they took before the run was interrupted
-        self.ema = EMA(task, settings.ema_decay)
+        self.ema = EMA(task, settings.ema_decay, AVERAGE_EVERY)
         if settings.compile:
             task.compile()
         self.module, self.optimizer = self.accelerator.prepare(task, adamw)

@@ -35,6 +35,23 @@ def test_the_average_follows_its_formula(module: nn.Module, decay: float) -> Non
         torch.testing.assert_close(average.double(), expected[name], rtol=1e-5, atol=1e-5)
 
 
+def test_four_steps_at_once_weigh_as_much_as_four(module: nn.Module) -> None:
+    """Early steps one by one, later ones in fours; for weights that rest meanwhile the average is the same."""
+    each, at_once = EMA(module, 0.9), EMA(module, 0.9, every=4)
+    taken_in = []
+    for step in range(32):
+        if step % 4 == 0:
+            walk(module, step)
+        each.update(step)
+        before = at_once.averages["0.weight"].clone()
+        at_once.update(step)
+        if not torch.equal(before, at_once.averages["0.weight"]):
+            taken_in.append(step)
+    assert taken_in == [*range(20), 23, 27, 31]
+    for name, average in each.averages.items():
+        torch.testing.assert_close(at_once.averages[name], average)
+
+
 def test_the_warm_up_forgets_the_start_and_ends_at_the_decay() -> None:
     """Weights that are 1 at the start and 0 from then on: the average is what is left of the start."""
     module = nn.Linear(1, 1, bias=False)
