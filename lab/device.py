@@ -25,9 +25,10 @@ def this_process() -> PartialState:
 
 
 def keep_freed_memory() -> None:
-    """On the CPU, with glibc: what is freed stays in the process, up to 2 GiB of it, for the next step to have.
+    """On the CPU, with glibc: what is freed stays in the process, for the next step to have.
 
-    Else glibc may give large tensors back at each step and page them in again at the next. See mallopt(3).
+    Else glibc may give large tensors back at each step and page them in again at the next. More than 2 GiB free at the
+    heap's end still go. See mallopt(3).
     """
     if torch.accelerator.is_available() or platform.libc_ver()[0] != "glibc":
         return

@@ -57,6 +57,7 @@ def export(run: Path, out: Path, words: str = "all") -> Path:
     found = checkpoint.latest(run / "checkpoints")
     if found is None:
         raise LabError(f"run={run}: no checkpoint in {run / 'checkpoints'} yet; train it first")
+    results(run)  # damaged ones are named before anything is written
     there = sorted((out / "checkpoints").glob("step_*"))
     if any(path.name > found.path.name for path in there):
         raise LabError(f"out={out}: holds {there[-1].name}, a later one than {found.path.name}; delete it first")

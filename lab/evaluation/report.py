@@ -23,7 +23,7 @@ def results(run: Path) -> dict[Path, dict[str, Any]]:
     for path in sorted(run.glob(f"evaluation/*/{RESULT}")):
         try:
             found[path] = dict(json.loads(path.read_text()))
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, TypeError) as error:
             raise LabError(f"{path}: damaged ({error}); evaluate again") from error
     return found
 

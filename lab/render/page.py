@@ -186,8 +186,11 @@ def _smaller(
     if jpeg_quality is None or mime != MIME["PNG"]:
         return data, mime, size
     buffer = io.BytesIO()
-    with Image.open(io.BytesIO(data)) as opened:
-        opened.convert("RGB").save(buffer, format="jpeg", quality=jpeg_quality, subsampling=0, optimize=True)
+    try:
+        with Image.open(io.BytesIO(data)) as opened:
+            opened.convert("RGB").save(buffer, format="jpeg", quality=jpeg_quality, subsampling=0, optimize=True)
+    except OSError as error:
+        raise LabError(f"a picture of the page is damaged ({error}); make it again") from error
     found = buffer.getvalue()
     return (found, MIME["JPEG"], size) if len(found) < len(data) else (data, mime, size)
 

@@ -17,7 +17,8 @@ class EMA:
 
     decay   in [0, 1), `TrainingSettings` sees to it
     every   steps that are taken in at once, their decays multiplied, after the first 20: reading all weights takes a
-            few hundredths of a step on a CPU, and an average over a thousand steps cannot tell
+            few hundredths of a step on a CPU, and an average over a thousand steps cannot tell; the last
+            every - 1 steps of a run at most are not in it
     """
 
     def __init__(self, module: nn.Module, decay: float = 0.9995, every: int = 1) -> None:
