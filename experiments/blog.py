@@ -45,7 +45,7 @@ TYPES: dict[str, Any] = {
     "precision": Precision,
     "out": str,
     "video": str,
-    "jpeg_quality": int | None,
+    "compact": bool,
 }
 
 
@@ -53,8 +53,6 @@ def check(cfg: DictConfig) -> None:
     """LabError for figures and runs that are none, and for settings that one of the figures cannot have."""
     check_types(cfg, TYPES)
     check_video(cfg.video)
-    if cfg.jpeg_quality is not None and not 1 <= cfg.jpeg_quality <= 95:
-        raise LabError(f"jpeg_quality={cfg.jpeg_quality}: use 1 to 95, or null for pictures as they are")
     for name in cfg.only if cfg.only is not None else ():
         if name not in FIGURES:
             raise LabError(f"only={name}: use some of {', '.join(FIGURES)}")
@@ -153,7 +151,7 @@ def main(cfg: DictConfig) -> None:
         figures.append(Figure(name, report, time.perf_counter() - began, sum(calls)))
         sections = [section for figure in figures for section in figure.sections]
         whole = [*sections, cost_of(figures)]
-        page(Path(cfg.out) / "index.html", "A diffusion model from zero", whole, jpeg_quality=cfg.jpeg_quality)
+        page(Path(cfg.out) / "index.html", "A diffusion model from zero", whole, compact=cfg.compact)
     if not figures:
         raise LabError("no figure could be made; the lines above say why")
     logger.info("open %s", Path(cfg.out) / "index.html")

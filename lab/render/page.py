@@ -16,10 +16,12 @@ from PIL import Image, UnidentifiedImageError
 
 from lab.errors import LabError
 from lab.render.provenance import write_whole
+from lab.render.video import smaller_video
 
 MIME = {"PNG": "image/png", "JPEG": "image/jpeg", "GIF": "image/gif", "WEBP": "image/webp"}
 MEDIUM, WIDE = 480, 1100  # px: from here on a picture is shrunk on a phone, on a desk, and can be zoomed
 NARROWEST_SLIDER = 300  # px: what it says stands beside it
+JPEG_QUALITY = 85  # of 95: a tenth of a PNG's bytes
 NARROWEST = 160  # px: room for the caption of a small picture, and two of them beside each other on a phone
 
 Cell = str | int | float | bool | None
@@ -50,15 +52,13 @@ class Section:
     level: int = 2  # of the heading, 2 or 3; at 3 it belongs to the one above, and is not in the table of contents
 
 
-def page(
-    path: str | Path, title: str, sections: Sequence[Section], lead: str = "", jpeg_quality: int | None = None
-) -> None:
+def page(path: str | Path, title: str, sections: Sequence[Section], lead: str = "", compact: bool = False) -> None:
     """Write a self-contained page; `lead` is plain text under the title.
 
-    jpeg_quality: 1 to 95, pictures go in as JPEGs where that is smaller, a tenth of the bytes at 85; None: as they are.
+    compact: for a page that is sent or kept, pictures go in as JPEGs and videos coded anew, where that is smaller.
 
     Raises:
-        LabError: a picture's file is missing or no picture, or the page cannot be written.
+        LabError: a picture's or video's file is missing or none, or the page cannot be written.
     """
     ids = _ids(sections)
     template = Template(_resource("page.html"))
@@ -71,7 +71,7 @@ def page(
         title=escape(title),
         lead=_paragraphs(lead),
         contents=_contents(sections, ids),
-        sections="\n".join(_section(*pair, jpeg_quality) for pair in zip(sections, ids, strict=True)),
+        sections="\n".join(_section(*pair, compact) for pair in zip(sections, ids, strict=True)),
     )
     write_whole(Path(path), lambda staged: staged.write_text(html, encoding="utf-8"))
 
@@ -94,9 +94,9 @@ def _contents(sections: Sequence[Section], ids: Sequence[str]) -> str:
     return f'<nav aria-label="Sections"><ol>{links}</ol></nav>'
 
 
-def _section(section: Section, anchor: str, jpeg_quality: int | None) -> str:
-    shown = [_scrub(scrub) for scrub in section.scrubs]
-    pictures = [_figure(image, caption, section.title, jpeg_quality) for image, caption in section.images]
+def _section(section: Section, anchor: str, compact: bool) -> str:
+    shown = [_scrub(scrub, compact) for scrub in section.scrubs]
+    pictures = [_figure(image, caption, section.title, compact) for image, caption in section.images]
     figures = "\n".join(shown + pictures)
     parts = [
         f'<section id="{anchor}" class="level{section.level}" aria-labelledby="{anchor}-title">',
@@ -115,13 +115,13 @@ def _paragraphs(text: str) -> str:
     return "\n".join(f"<p>{escape(paragraph)}</p>" for paragraph in paragraphs if paragraph)
 
 
-def _scrub(scrub: Scrub) -> str:
+def _scrub(scrub: Scrub, compact: bool) -> str:
     """A video at its own size or, where the screen is narrower, shrunk; page.html's script joins it to the slider."""
     path = Path(scrub.video)
     if path.suffix.lower() == ".gif":
         return _figure(path, scrub.caption, scrub.caption)
     try:
-        data = path.read_bytes()
+        data = smaller_video(path) if compact else path.read_bytes()
     except OSError as error:
         raise LabError(f"{path}: cannot be read ({error.strerror or error})") from error
     (width, height), name, last = scrub.size, escape(scrub.caption), len(scrub.labels) - 1
@@ -138,9 +138,11 @@ def _scrub(scrub: Scrub) -> str:
     return "\n".join(parts)
 
 
-def _figure(image: Image.Image | str | Path, caption: str, title: str, jpeg_quality: int | None = None) -> str:
+def _figure(image: Image.Image | str | Path, caption: str, title: str, compact: bool = False) -> str:
     """A picture at its own size or, where the screen is narrower, shrunk with a box to see it whole."""
-    data, mime, (width, height) = _smaller(*_encode(image), jpeg_quality)
+    data, mime, (width, height) = _encode(image)
+    if compact and mime == MIME["PNG"]:
+        data, mime = _smaller(data)
     name = escape(caption or title)
     source = f"data:{mime};base64,{base64.b64encode(data).decode()}"
     scrolls = f' tabindex="0" role="group" aria-label="{name}"' if width > MEDIUM else ""
@@ -179,20 +181,16 @@ def _encode(image: Image.Image | str | Path) -> tuple[bytes, str, tuple[int, int
         raise LabError(f"{image}: cannot be read ({error.strerror or error})") from error
 
 
-def _smaller(
-    data: bytes, mime: str, size: tuple[int, int], jpeg_quality: int | None
-) -> tuple[bytes, str, tuple[int, int]]:
-    """The same as a JPEG, where one is asked for and has fewer bytes; with whole colours, so that text is sharp."""
-    if jpeg_quality is None or mime != MIME["PNG"]:
-        return data, mime, size
+def _smaller(png: bytes) -> tuple[bytes, str]:
+    """The same as a JPEG where that has fewer bytes, and its media type; with whole colours, so that text is sharp."""
     buffer = io.BytesIO()
     try:
-        with Image.open(io.BytesIO(data)) as opened:
-            opened.convert("RGB").save(buffer, format="jpeg", quality=jpeg_quality, subsampling=0, optimize=True)
+        with Image.open(io.BytesIO(png)) as opened:
+            opened.convert("RGB").save(buffer, format="jpeg", quality=JPEG_QUALITY, subsampling=0, optimize=True)
     except OSError as error:
         raise LabError(f"a picture of the page is damaged ({error}); make it again") from error
     found = buffer.getvalue()
-    return (found, MIME["JPEG"], size) if len(found) < len(data) else (data, mime, size)
+    return (found, MIME["JPEG"]) if len(found) < len(png) else (png, MIME["PNG"])
 
 
 def _table(rows: Sequence[Mapping[str, Cell]], title: str) -> str:

@@ -82,7 +82,7 @@ def test_a_figure_that_cannot_be_made_is_left_out(class_run: Path, run_command: 
         ("clip_run=nowhere", "run=nowhere: no config.yaml there"),
         ("preset=quick", "preset=quick: no such option"),
         ("video=avi", "video=avi: use mp4 or gif"),
-        ("jpeg_quality=100", "jpeg_quality=100: use 1 to 95"),
+        ("compact=85", "compact"),
         ("+preset.cfg_sweep.values=[]", "values=[]: name at least one"),
     ],
 )

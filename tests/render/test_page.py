@@ -12,6 +12,7 @@ from PIL import Image, ImageChops, ImageStat
 
 from lab.errors import LabError
 from lab.render import Scrub, Section, page, save_video
+from lab.render.video import smaller_video
 
 VOID = {"meta", "img", "input", "br", "link"}
 
@@ -69,10 +70,10 @@ def test_pictures_lie_in_the_page_with_their_size_and_words(tmp_path: Path) -> N
     assert len(reader.all("figcaption")) == 1
 
 
-def test_pictures_go_in_as_jpegs_where_that_is_smaller(tmp_path: Path) -> None:
+def test_a_compact_page_has_jpegs_where_that_is_smaller(tmp_path: Path) -> None:
     grain = Image.effect_noise((60, 40), 40).convert("RGB")  # which PNG can make no smaller
     images = [(grain, "grain"), (Image.new("RGB", (30, 20), (1, 2, 3)), "plain")]
-    page(tmp_path / "index.html", "Flowers", [Section("A", images=images)], jpeg_quality=85)
+    page(tmp_path / "index.html", "Flowers", [Section("A", images=images)], compact=True)
     noisy, plain = (image["src"] for image in Reader((tmp_path / "index.html").read_text()).all("img"))
     assert noisy.startswith("data:image/jpeg") and plain.startswith("data:image/png")
     shown = decoded(noisy)
@@ -188,6 +189,16 @@ def test_videos_lie_in_the_page_with_their_labels(tmp_path: Path) -> None:
     (slider,) = (tag for tag in read.all("input") if tag["type"] == "range")
     assert (slider["min"], slider["max"], slider["value"]) == ("0", "2", "1")
     assert [tag["src"][:15] for tag in read.all("img")] == ["data:image/gif;"]  # a GIF cannot be jumped in
+
+
+def test_a_compact_page_has_smaller_videos(tmp_path: Path) -> None:
+    moving = [Image.effect_noise((64, 48), 40 + n).convert("RGB") for n in range(6)]
+    size = save_video(moving, tmp_path / "a.mp4", {}, fps=10)
+    scrub = Scrub(tmp_path / "a.mp4", size, "noise", [str(n) for n in range(6)], fps=10)
+    page(tmp_path / "index.html", "Flowers", [Section("A", scrubs=[scrub])], compact=True)
+    (video,) = Reader((tmp_path / "index.html").read_text()).all("video")
+    (tmp_path / "b.mp4").write_bytes(base64.b64decode(video["src"].partition("base64,")[2]))
+    assert (tmp_path / "b.mp4").read_bytes() == smaller_video(tmp_path / "a.mp4")
 
 
 def test_a_video_that_is_missing_is_named(tmp_path: Path) -> None:

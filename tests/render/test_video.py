@@ -12,6 +12,7 @@ from PIL import Image
 
 from lab.errors import LabError
 from lab.render import check_video, save_video
+from lab.render.video import smaller_video
 
 
 def frames(count: int = 12, size: tuple[int, int] = (48, 32)) -> list[Image.Image]:
@@ -41,6 +42,22 @@ def test_equal_frames_give_equal_bytes(tmp_path: Path) -> None:
     for name in ("a.mp4", "b.mp4"):
         save_video(frames(), tmp_path / name, {})
     assert (tmp_path / "a.mp4").read_bytes() == (tmp_path / "b.mp4").read_bytes()
+
+
+def test_a_smaller_video_has_the_same_frames_in_fewer_bytes(tmp_path: Path) -> None:
+    grain = [Image.effect_noise((64, 48), 40).convert("RGB") for _ in range(6)]
+    moving = [Image.blend(one, Image.new("RGB", one.size, (40 * n, 0, 0)), 0.5) for n, one in enumerate(grain)]
+    save_video(moving, tmp_path / "film.mp4", {}, fps=10)
+    made = smaller_video(tmp_path / "film.mp4")
+    assert len(made) < 0.7 * (tmp_path / "film.mp4").stat().st_size
+    assert made.index(b"moov") < made.index(b"mdat")
+    (tmp_path / "small.mp4").write_bytes(made)
+    before, after = (imageio.imread(tmp_path / name, index=None) for name in ("film.mp4", "small.mp4"))
+    assert after.shape == before.shape
+    assert np.abs(after.mean(axis=(1, 2)) - before.mean(axis=(1, 2))).max() < 3
+    assert imageio_ffmpeg.count_frames_and_secs(str(tmp_path / "small.mp4")) == (6, pytest.approx(0.6))
+    (tmp_path / "small.mp4").write_bytes(smaller_video(tmp_path / "small.mp4"))
+    assert (tmp_path / "small.mp4").stat().st_size <= len(made)
 
 
 def test_odd_sides_get_a_white_pixel(tmp_path: Path) -> None:
