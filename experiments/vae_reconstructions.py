@@ -23,13 +23,12 @@ from lab.cli import entry_point
 from lab.commands import command_line
 from lab.config import check_types
 from lab.data import ImageSet
-from lab.quality import psnr, ssim
+from lab.evaluation.held_out import reconstruction
 from lab.render import Section, grid, page, save_image
 from lab.render.provenance import write_whole
 from lab.runs import check_run, load_autoencoder, pictures_of
 
 logger = logging.getLogger(__name__)
-AT_A_TIME = 64  # images encoded together
 SPREAD = 2.5  # standard deviations of a latent from black to grey and from grey to white
 TYPES: dict[str, Any] = {
     "runs": Sequence[str] | None,
@@ -74,12 +73,6 @@ def there_and_back(autoencoder: Autoencoder, images: Tensor) -> tuple[Tensor, Te
 
 def measure(run: str, autoencoder: Autoencoder, images: ImageSet) -> Row:
     """A row over all of the set."""
-    numbers = []
-    for indices in torch.arange(len(images)).split(AT_A_TIME):
-        given = images.view(indices)
-        _, back = there_and_back(autoencoder, given)
-        numbers.append(torch.stack([psnr(given, back), ssim(given, back)]))
-    quality = torch.cat(numbers, dim=1).mean(dim=1).tolist()
     places, values = autoencoder.factor**2, autoencoder.latent_channels
     snaps = isinstance(autoencoder, AutoencoderVQ)
     bits = math.log2(len(autoencoder.codebook.usage)) if isinstance(autoencoder, AutoencoderVQ) else 16.0 * values
@@ -91,8 +84,7 @@ def measure(run: str, autoencoder: Autoencoder, images: ImageSet) -> Row:
         fewer_numbers=3 * places / values,
         fewer_bits=24 * places / bits,
         parameters=sum(parameter.numel() for parameter in autoencoder.parameters()),
-        psnr=quality[0],
-        ssim=quality[1],
+        **reconstruction(autoencoder, images),
     )
 
 

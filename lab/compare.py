@@ -32,6 +32,8 @@ def check(cfg: DictConfig) -> None:
 def results_of(run: str) -> list[dict[str, Any]]:
     """All evaluations of a run, by guidance scale; LabError for none, or for a damaged one."""
     found = [{**one, "run_name": run} for one in results(Path(run)).values()]
+    if any("held_out" in one for one in found):
+        raise LabError(f"runs={run}: it is no diffusion model; its figures are in {run}/evaluation/held_out")
     if not found:
         raise LabError(f"runs={run}: no evaluation there; python -m lab.evaluate run={run} makes one")
     return sorted(found, key=lambda one: float(one["guidance_scale"]))

@@ -2,7 +2,8 @@
 
 Samples of all classes in turn are compared with the training set in the space of a classifier that the lab trained
 from zero (the judge), whose own accuracy on held-out pictures is always told. Stopped, it goes on from what it has;
-`accelerate launch -m lab.evaluate ...` shares the samples among processes.
+`accelerate launch -m lab.evaluate ...` shares the samples among processes. Of a run that trained an autoencoder, a CLIP
+or a judge, its figures on all held-out pictures; what is asked of samples does not matter there.
 """
 
 import json
@@ -15,6 +16,7 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 
 import lab
+from lab import checkpoint
 from lab.cli import entry_point
 from lab.clip import Clip
 from lab.clip.captions import class_prompts
@@ -36,9 +38,10 @@ from lab.evaluation.agreement import (
 )
 from lab.evaluation.cas import classification_accuracy
 from lab.evaluation.drawing import draw, estimate, sampled
+from lab.evaluation.held_out import held_out_figures
 from lab.evaluation.report import RESULT, about, pairs, sections, table
 from lab.evaluation.worth import Worth, check_reference, floor_pictures, worth
-from lab.evaluators import clip_of, judge_of
+from lab.evaluators import OWN, clip_of, judge_of
 from lab.judging import Judge
 from lab.model import DiffusionModel
 from lab.parts import Parts
@@ -99,6 +102,10 @@ def space_of(cfg: DictConfig, judge: Judge, model: DiffusionModel) -> FeatureSpa
 def main(cfg: DictConfig) -> None:
     """Sample, compare, and write JSON, a sheet of possible copies and a page."""
     processes = this_process()
+    if read_config(cfg.run).task != "diffusion":
+        if processes.is_main_process:
+            on_held_out(cfg)
+        return
     if cfg.cas_steps and processes.num_processes > 1:
         advice = "share the samples with cas_steps=0 first, and start the same alone then"
         raise LabError(f"cas_steps={cfg.cas_steps}: classifiers are trained by one process; {advice}")
@@ -137,18 +144,33 @@ def main(cfg: DictConfig) -> None:
     write_report(cfg, folder, facts, found, known_factors(judge, sides, train))
 
 
+def on_held_out(cfg: DictConfig) -> None:
+    """What an autoencoder, a CLIP or a judge does with held-out pictures, as JSON and on the screen."""
+    run, pictures = Path(cfg.run), pictures_of(cfg.run, "held_out", cfg.data)  # type: ignore[arg-type]
+    found = held_out_figures(run, pictures, cfg.device or local_device())
+    saved = None if read_config(run).task in OWN else checkpoint.latest(run / "checkpoints")
+    told = {"run": cfg.run, "step": saved and saved.step, "n": len(pictures), "data": pictures.fingerprint}
+    folder = Path(cfg.out) if cfg.out is not None else run / "evaluation" / "held_out"
+    _write_json(folder / RESULT, {**told, "held_out": found})
+    figures = ", ".join(f"{name} {figure:.4g}" for name, figure in found.items())
+    logger.info("%s of %d held-out pictures; in %s", figures, len(pictures), folder / RESULT)
+
+
 def write_report(
     cfg: DictConfig, folder: Path, facts: Mapping[str, Any], found: Worth, factors: Mapping[str, Mapping[str, float]]
 ) -> None:
     """The numbers as JSON, on the screen, and on a page."""
-    told = {**facts, **found.facts(), "factors": factors}
-    write_whole(folder / RESULT, lambda staged: staged.write_text(json.dumps(told, indent=2, default=str) + "\n"))
+    _write_json(folder / RESULT, {**facts, **found.facts(), "factors": factors})
     logger.info("%s", "\n".join(f"{row['measure']:<16} {_text(row)}" for row in table(found)))
     logger.info(about(found))
     page(
         folder / "index.html", "What is it worth?", sections(found, factors, folder, command_line("lab.evaluate", cfg))
     )
     logger.info("open %s", folder / "index.html")
+
+
+def _write_json(path: Path, told: Mapping[str, Any]) -> None:
+    write_whole(path, lambda staged: staged.write_text(json.dumps(told, indent=2, default=str) + "\n"))
 
 
 def with_cas(

@@ -10,6 +10,13 @@ from lab.errors import LabError
 from lab.judging import OWN_JUDGE, Judge, load_judge
 from lab.model import DiffusionModel
 
+OWN = {"flower_clip": runs.OWN_CLIP, "judge": OWN_JUDGE}  # by task, the folder of a run that holds what it trained
+
+
+def trained_by(run: Path, task: str) -> Path:
+    """The folder with the CLIP or judge that a run trained: its own, or the run's where it is an exported copy."""
+    return run / OWN[task] if (run / OWN[task]).is_dir() else run
+
 
 def clip_of(model: DiffusionModel, run: str | Path) -> Clip | None:
     """The CLIP that a run is conditioned by, else the reference one where it knows the same data; None if neither."""

@@ -25,14 +25,13 @@ from lab.clip.load import training_note
 from lab.config import build, check_types
 from lab.errors import LabError
 from lab.evaluation.report import results
-from lab.judging import OWN_JUDGE
+from lab.evaluators import OWN, trained_by
 from lab.recipes.flower_clip import flower_clip_task
 from lab.runs import CONFIG, OWN_CLIP, check_run, read_config
 
 logger = logging.getLogger(__name__)
 KEPT = (CONFIG, "log.csv", "loss.png", "loss.png.json")
 WEIGHTS = "model.safetensors"  # of a CLIP or a judge
-OWN = {"flower_clip": OWN_CLIP, "judge": OWN_JUDGE}  # by task, the folder of a run that holds all that it is for
 TYPES = {"run": str | None, "out": str | None, "words": Literal["all", "met"]}
 
 
@@ -49,11 +48,10 @@ def export(run: Path, out: Path, words: str = "all") -> Path:
     where it cannot be written.
     """
     cfg = read_config(run)
-    own = OWN.get(cfg.task)
-    if words != "all" and own != OWN_CLIP:
+    if words != "all" and cfg.task != "flower_clip":
         raise LabError(f"words={words}: it is for runs that trained a CLIP, not task={cfg.task}; leave it out")
-    if own is not None:
-        return _export_own(run, own, out, words_met(cfg, run) if words == "met" else None)
+    if cfg.task in OWN:
+        return _export_own(run, cfg.task, out, words_met(cfg, run) if words == "met" else None)
     found = checkpoint.latest(run / "checkpoints")
     if found is None:
         raise LabError(f"run={run}: no checkpoint in {run / 'checkpoints'} yet; train it first")
@@ -68,13 +66,14 @@ def export(run: Path, out: Path, words: str = "all") -> Path:
     if (run / OWN_CLIP).is_dir():
         shutil.copytree(run / OWN_CLIP, out / OWN_CLIP, dirs_exist_ok=True)
     if cfg.task == "diffusion":  # the sheets of other tasks show real pictures
-        _copy_seen(run, out, found.step)
+        _copy_sheet(run, out)
+    _copy_numbers(run, out, found.step)
     return saved
 
 
-def _export_own(run: Path, own: str, out: Path, words: Tensor | None) -> Path:
+def _export_own(run: Path, task: str, out: Path, words: Tensor | None) -> Path:
     """What a run trained that lies in a folder of its own, a CLIP's words as far as they are given."""
-    source = _own(run, own)
+    source, own = trained_by(run, task), OWN[task]
     if not (source / WEIGHTS).is_file():
         raise LabError(f"run={run}: its training has not ended; there is no {own} in it yet")
     with tempfile.TemporaryDirectory() as staged:
@@ -84,18 +83,15 @@ def _export_own(run: Path, own: str, out: Path, words: Tensor | None) -> Path:
             raise LabError(f"out={out}: holds another {own}; delete it first, or name another folder")
         _copy(source, out, [path.name for path in source.iterdir() if path.is_file()])
     _copy(run, out, KEPT)
+    _copy_numbers(run, out, None)
     return out
-
-
-def _own(run: Path, own: str) -> Path:
-    return run / own if (run / own).is_dir() else run  # or one that was exported, and lies bare
 
 
 def words_met(cfg: DictConfig, run: Path) -> Tensor:
     """Numbers (K,) of the tokens in the captions that a run's CLIP was trained with; LabError for other data."""
     source, settings = build(cfg.data), build(cfg.training)
     images = source.load("train")
-    if images.fingerprint != training_note(_own(run, OWN_CLIP)).get("image_set_fingerprint"):
+    if images.fingerprint != training_note(trained_by(run, "flower_clip")).get("image_set_fingerprint"):
         raise LabError(f"words=met: {images.name} is not what {run} was trained on; its captions cannot be told")
     return flower_clip_task(cfg, source, images, settings).words_met(settings.steps)
 
@@ -108,14 +104,18 @@ def _copy(source: Path, out: Path, names: Sequence[str]) -> None:
             shutil.copyfile(source / name, out / name)
 
 
-def _copy_seen(run: Path, out: Path, step: int) -> None:
-    """The last sheet of samples, and what lab.evaluate found of this step; what `out` had of earlier ones goes."""
+def _copy_sheet(run: Path, out: Path) -> None:
+    """The last sheet of samples; what `out` had of earlier ones goes."""
     sheets = [f"samples/{path.name}" for path in sorted((run / "samples").glob("step_*.png"))[-1:]]
     _copy(run, out, sheets + [f"{sheet}.json" for sheet in sheets])
     for path in out.glob("samples/step_*.png"):
         if f"samples/{path.name}" not in sheets:
             path.unlink()
             path.with_name(f"{path.name}.json").unlink(missing_ok=True)
+
+
+def _copy_numbers(run: Path, out: Path, step: int | None) -> None:
+    """What lab.evaluate found of this step; what `out` had of earlier ones goes."""
     of_step = {path: one.get("step") for path, one in results(run).items()}
     _copy(run, out, [str(path.relative_to(run)) for path, of in of_step.items() if of == step])
     for path, of in of_step.items():

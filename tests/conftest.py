@@ -181,7 +181,7 @@ def train(run_command: Command, tiny_settings: tuple[str, ...], tmp_path: Path) 
     """train("name", "training.steps=3", ...): the folder of a tiny run that went well."""
 
     def train(name: str, *overrides: str) -> Path:
-        code, said = run_command(_train_main(), *tiny_settings, f"hydra.run.dir={name}", *overrides)
+        code, said = run_command(_train_main(), *tiny_settings, f"hydra.run.dir={tmp_path / name}", *overrides)
         assert code == 0, said
         return tmp_path / name
 

@@ -1,0 +1,43 @@
+"""What an autoencoder, a CLIP or a judge does with pictures that it has not seen."""
+
+from pathlib import Path
+
+import torch
+
+from lab.autoencoders import Autoencoder
+from lab.clip import load_clip
+from lab.clip.retrieval import retrieval
+from lab.data import ImageSet
+from lab.evaluators import trained_by
+from lab.judging import load_judge
+from lab.judging.task import recognition
+from lab.quality import psnr, ssim
+from lab.runs import load_autoencoder, read_config
+
+AT_A_TIME = 64  # images encoded together
+
+
+def held_out_figures(run: Path, held_out: ImageSet, device: torch.device | str) -> dict[str, float]:
+    """Figures of what a run trained that is not sampled from, by name; each a mean over all of `held_out`.
+
+    Of an autoencoder those of `reconstruction`, of a CLIP of `lab.clip.retrieval`, of a judge of `recognition`.
+    Raises LabError where the run has not ended, or holds nothing sound.
+    """
+    task = read_config(run).task
+    if task == "autoencoder":
+        return reconstruction(load_autoencoder(run, device), held_out)
+    if task == "judge":
+        return recognition(load_judge(trained_by(run, task)).to(device), held_out)
+    return retrieval(load_clip(pretrained=str(trained_by(run, task))).to(device), held_out)
+
+
+@torch.no_grad()
+def reconstruction(autoencoder: Autoencoder, images: ImageSet) -> dict[str, float]:
+    """{"psnr", "ssim"} of pictures and what the means of their latents decode to: dB, and 1 for no difference."""
+    numbers = []
+    for indices in torch.arange(len(images)).split(AT_A_TIME):
+        given = images.view(indices).to(next(autoencoder.parameters()).device)
+        back = autoencoder.decode(autoencoder.encode(given)).clamp(-1, 1)
+        numbers.append(torch.stack([psnr(given, back), ssim(given, back)]).cpu())
+    quality = torch.cat(numbers, dim=1).mean(dim=1).tolist()
+    return {"psnr": quality[0], "ssim": quality[1]}
