@@ -2,6 +2,8 @@
 
 import logging
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -10,6 +12,7 @@ from accelerate.state import AcceleratorState
 from accelerate.utils import ProjectConfiguration
 
 from lab.device import computes_bf16, keep_freed_memory, this_process
+from lab.training.settings import TrainingSettings
 
 logger = logging.getLogger(__name__)
 
@@ -33,3 +36,16 @@ def make_accelerator(
         log_with=list(trackers) or None,
         project_config=ProjectConfiguration(logging_dir=str(run_dir / "trackers") if run_dir else None),
     )
+
+
+@contextmanager
+def tracked(accelerator: Accelerator, settings: TrainingSettings, name: str) -> Iterator[None]:
+    """The trackers that the settings name, under a run's name, finished at the end."""
+    if settings.trackers:
+        knobs = {k: v for k, v in vars(settings).items() if isinstance(v, bool | int | float | str)}
+        accelerator.init_trackers(name, knobs)
+    try:
+        yield
+    finally:
+        for tracker in accelerator.trackers:
+            tracker.finish()

@@ -5,7 +5,6 @@ import logging
 import signal
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import torch
@@ -17,7 +16,7 @@ from lab.errors import LabError, Stopped
 from lab.render.provenance import write_whole
 from lab.seeding import derive
 from lab.training.ema import EMA
-from lab.training.hardware import make_accelerator
+from lab.training.hardware import make_accelerator, tracked
 from lab.training.log import TrainingLog
 from lab.training.optimizer import clip, load_state, make_adamw, state_tensors
 from lab.training.settings import TrainingSettings
@@ -71,7 +70,7 @@ class Trainer:
         log = TrainingLog(self.run_dir / "log.csv", self.step) if main else None
         bar = tqdm(total=settings.steps, initial=self.step, disable=not (main and sys.stderr.isatty()))
         mark, self.window_seconds = time.perf_counter() - self.window_seconds, 0.0
-        with self._trackers(), bar, StopRequest() as request:
+        with tracked(self.accelerator, settings, self.run_dir.name), bar, StopRequest() as request:
             while self.step < settings.steps:
                 self.window.append(self.train_step())
                 bar.update()
@@ -93,18 +92,6 @@ class Trainer:
                     mark = time.perf_counter()
                 if self.step < settings.steps and self._told_to_stop(request):
                     self._stop(request, time.perf_counter() - mark)
-
-    @contextlib.contextmanager
-    def _trackers(self) -> Iterator[None]:
-        """The trackers that the settings name, finished at the end."""
-        if self.settings.trackers:
-            knobs = {k: v for k, v in vars(self.settings).items() if isinstance(v, bool | int | float | str)}
-            self.accelerator.init_trackers(self.run_dir.name, knobs)
-        try:
-            yield
-        finally:
-            for tracker in self.accelerator.trackers:
-                tracker.finish()
 
     def _told_to_stop(self, request: StopRequest) -> bool:
         """Whether a signal asked for it; several processes agree on the step."""

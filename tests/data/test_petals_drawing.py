@@ -7,8 +7,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from lab.data.petals_drawing import CENTRE_COLOURS, NUMBERS, PETAL_COLOURS, paint
+from lab.data.petals_drawing import NUMBERS, paint
 from lab.data.petals_kinds import KINDS
+from lab.data.petals_looks import CENTRE_COLOURS, PETAL_COLOURS
 
 
 @pytest.fixture(scope="module")

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from experiments import interpolation
 from experiments.between import CONDITION, NOISE, Ways, measure, mixed, moved, pace, start_noise, walk
+from experiments.between_report import table_of
 from experiments.subjects import ask
 from lab.autoencoders import Identity
 from lab.conditioning import Condition
@@ -109,7 +110,7 @@ def test_distances_are_means_over_noises() -> None:
     assert math.isnan(moved(images)[0]) and moved(images)[1:] == pytest.approx([0.2, 0.2])
     measured = measure(Ways([0.0, 0.5, 1.0], {NOISE: images}), {})
     assert list(measured) == ["distance"] and list(measured["distance"]) == [NOISE]
-    first, *_ = table = interpolation.table_of(Ways([0.0, 0.5, 1.0], {NOISE: images}), measured)
+    first, *_ = table = table_of(Ways([0.0, 0.5, 1.0], {NOISE: images}), measured)
     assert first == {"part of the way": 0, "noise: step": None}
     assert [row["noise: step"] for row in table[1:]] == pytest.approx([0.2, 0.2])
 
