@@ -74,7 +74,7 @@ def run(cfg: DictConfig) -> Report:
     text = f"{len(subjects)} classes, {cfg.count} sample{'s' * (cfg.count > 1)} of each."
     critics: dict[str, tuple[str, Callable[[Tensor], Tensor]]] = {}
     if judge is not None:
-        about = f"The judge, which is right about {judge.held_out['top1']:.0%} of held-out pictures,"
+        about = f"{judge.about} It"
         critics["judge"] = (about, judge.to(model.device).logits)
     clip = clip_of(model, cfg.run)
     if clip is not None:

@@ -85,15 +85,15 @@ def ends_of(model: DiffusionModel, cfg: DictConfig) -> Subjects | None:
     return subjects
 
 
-def scores_of(model: DiffusionModel, subjects: Subjects | None, cfg: DictConfig) -> dict[str, Score]:
-    """What compares pictures with both ends, where there are ends, and a CLIP and a judge that know them.
+def scores_of(model: DiffusionModel, subjects: Subjects | None, cfg: DictConfig) -> tuple[dict[str, Score], str]:
+    """What compares pictures with both ends, where a CLIP and a judge know them, and how good that judge is.
 
     Raises LabError for a judge that is named and is of no use.
     """
     if subjects is None:
         if cfg.judge is not None:
             raise LabError(f"judge={cfg.judge}: it tells classes, and an unconditional run has none")
-        return {}
+        return {}, ""
     scores: dict[str, Score] = {}
     clip = clip_of(model, cfg.run)
     if clip is not None:
@@ -103,7 +103,7 @@ def scores_of(model: DiffusionModel, subjects: Subjects | None, cfg: DictConfig)
     verdict = verdict_of(model, subjects, cfg.judge)
     if verdict is not None:
         scores[CONFIDENCE] = verdict.confidence
-    return scores
+    return scores, verdict.about if verdict is not None else ""
 
 
 def run(cfg: DictConfig) -> Report:
@@ -119,10 +119,12 @@ def run(cfg: DictConfig) -> Report:
     }
     ends, seeds = subjects.condition if subjects else model.condition(), (cfg.seed, cfg.other_seed)
     settings = {key: plain(cfg[key]) for key in SAMPLING}
-    scores = scores_of(model, subjects, cfg)
+    scores, about = scores_of(model, subjects, cfg)
     ways = walk(model, ends, seeds, cfg.points, cfg.count, settings, Parts(folder, facts))
     measured = measure(ways, scores)
-    return Report(folder, "What lies between two samples?", written(cfg, folder, facts, ways, measured, subjects))
+    return Report(
+        folder, "What lies between two samples?", written(cfg, folder, facts, ways, measured, subjects, about)
+    )
 
 
 def written(
@@ -132,6 +134,7 @@ def written(
     ways: Ways,
     measured: Mapping[str, Mapping[str, list[float]]],
     subjects: Subjects | None,
+    about: str,
 ) -> list[Section]:
     """Write everything but the page, whose sections come back."""
     columns = {f"{way}_{name}": numbers for name, curves in measured.items() for way, numbers in curves.items()}
@@ -154,7 +157,7 @@ def written(
         Section("Stills", images=[(folder / "stills.png", "a row a way and noise, parts of the way as columns")]),
         Section(
             "Measured",
-            told(ways, measured[MOVED]),
+            f"{told(ways, measured[MOVED])} {about}".strip(),
             [(folder / "curves.png", "means over noises")],
             table=table_of(ways, measured),
         ),

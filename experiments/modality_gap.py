@@ -57,6 +57,9 @@ class Row:
     run: str
     noise_in_training: float
     shift_when_sampling: bool
+    seed: int
+    n: int  # samples of colours with species; of class names alone `of_classes`
+    of_classes: int
     colours: float  # share of the samples with the colour that was asked for
     blue: float | None  # the same of blue alone, the colour that the article's run failed at; None: not asked for
     species: float | None  # share that the judge takes for the species that was asked for together with a colour
@@ -144,7 +147,18 @@ def measure(
         hits = recognised(judge.logits, of_classes, torch.arange(len(names)).repeat_interleave(cfg.class_count))
         judged["classes_first"], judged["classes_five"] = (float(hit.float().mean()) for hit in hits)
     blue = [share for colour, share in zip(asked_for, shares, strict=True) if colour == "blue"]
-    row = Row(run, conditioner.noise, shifted, mean(shares), mean(blue) if blue else None, **judged)
+    plain = len(names) * cfg.class_count if judge is not None else 0
+    row = Row(
+        run,
+        conditioner.noise,
+        shifted,
+        cfg.seed,
+        len(prompts) * cfg.count,
+        plain,
+        mean(shares),
+        mean(blue) if blue else None,
+        **judged,
+    )
     return row, made.unflatten(0, (len(species), len(cfg.colours)))
 
 
@@ -186,7 +200,8 @@ def run(cfg: DictConfig) -> Report:
             sections.append(Section(title, told(row), images=[(own / "colours.png", "one noise for all")]))
     write_whole(folder / "modality_gap.csv", lambda staged: staged.write_text(to_csv(rows)))
     table = [{"cures": row.cures, **asdict(row)} for row in rows]
-    measured = Section("Measured", table=table, command=command_line("experiments.modality_gap", cfg))
+    text = " ".join(judge.about for judge in judges[:1] if judge is not None)
+    measured = Section("Measured", text, table=table, command=command_line("experiments.modality_gap", cfg))
     return Report(folder, "Does it hear words as it sees pictures?", [measured, *sections])
 
 

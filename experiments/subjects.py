@@ -85,6 +85,11 @@ class Verdict:
     def __init__(self, judge: Judge, classes: Sequence[int]) -> None:
         self.judge, self.classes = judge, torch.tensor(classes)
 
+    @property
+    def about(self) -> str:
+        """How often the judge itself is right."""
+        return self.judge.about
+
     def right(self, images: Tensor, which: Tensor) -> Tensor:
         """(B,): 1 where the class comes first, else 0."""
         return (self._logits(images).argmax(dim=1) == self.classes[which]).float()

@@ -87,7 +87,7 @@ def run_sweep(cfg: DictConfig, kind: Kind) -> tuple[Report, Swept]:
     if not bool(((levels >= low) & (levels <= high)).any()):
         raise LabError(f"guidance_interval=[{low:g}, {high:g}]: none of the {len(times)} evaluations lies in it")
     subjects = ask(model, cfg.classes, cfg.prompts)
-    names, scores = measures_of(cfg, model, subjects)
+    names, scores, about = measures_of(cfg, model, subjects)
     values, settings = values_of(cfg), settings_of(cfg, kind)
     folder = Path(cfg.out) if cfg.out is not None else Path(cfg.run) / kind.name
     facts = {
@@ -118,7 +118,7 @@ def run_sweep(cfg: DictConfig, kind: Kind) -> tuple[Report, Swept]:
     sections = [
         Section("The sweep", kind.text, scrubs=[scrub], command=command_line(f"experiments.{kind.name}", cfg)),
         Section("Stills", images=[(folder / "stills.png", f"one noise for all; {kind.label} from left to right")]),
-        Section("Measured", images=[(folder / "curves.png", "means over all pictures of a value")], table=told),
+        Section("Measured", about, [(folder / "curves.png", "means over all pictures of a value")], table=told),
     ]
     agreement = compared(kind.expected, values, measured, MEASURES)
     if agreement:
@@ -132,8 +132,8 @@ def settings_of(cfg: DictConfig, kind: Kind) -> dict[str, Any]:
     return {key: plain(cfg[key]) for key in (*keys, kind.other)}
 
 
-def measures_of(cfg: DictConfig, model: DiffusionModel, subjects: Subjects) -> tuple[list[str], dict[str, Score]]:
-    """The measures that can be taken here, and what takes those that need a CLIP or a judge.
+def measures_of(cfg: DictConfig, model: DiffusionModel, subjects: Subjects) -> tuple[list[str], dict[str, Score], str]:
+    """The measures that can be taken here, what takes those that need a CLIP or a judge, and how good that one is.
 
     Raises LabError for a judge that is named and is of no use, and where nothing is left.
     """
@@ -152,7 +152,7 @@ def measures_of(cfg: DictConfig, model: DiffusionModel, subjects: Subjects) -> t
     names = [name for name in cfg.measures if name not in ("similarity", "accuracy") or name in scores]
     if not names:
         raise LabError(f"measures=[{', '.join(cfg.measures)}]: nothing of it can be measured here; add saturation")
-    return names, scores
+    return names, scores, verdict.about if verdict is not None else ""
 
 
 def still_sheet(swept: Swept, subjects: Subjects) -> Image.Image:

@@ -17,7 +17,8 @@ from lab.render import Section, page
 from lab.render.provenance import write_whole
 
 logger = logging.getLogger(__name__)
-SAME = ("n", "space", "reference", "clip", "colour_count", "cas_steps")  # without which figures are not comparable
+SAME = ("n", "data", "space", "reference", "judge", "clip", "colour_count", "cas_steps")  # or figures do not compare
+HOW = ("sampler", "spacing", "num_inference_steps", "seed")  # the samples came about
 
 
 def check(cfg: DictConfig) -> None:
@@ -32,22 +33,40 @@ def check(cfg: DictConfig) -> None:
 def results_of(run: str) -> list[dict[str, Any]]:
     """All evaluations of a run, by guidance scale; LabError for none, or for a damaged one."""
     found = [{**one, "run_name": run} for one in results(Path(run)).values()]
-    if any("held_out" in one for one in found):
+    if any("generated" not in one for one in found):
         raise LabError(f"runs={run}: it is no diffusion model; its figures are in {run}/evaluation/held_out")
+    if any("held_out_n" not in one for one in found):
+        raise LabError(f"runs={run}: evaluated by an earlier lab; python -m lab.evaluate run={run} looks again")
     if not found:
         raise LabError(f"runs={run}: no evaluation there; python -m lab.evaluate run={run} makes one")
     return sorted(found, key=lambda one: float(one["guidance_scale"]))
 
 
 def rows_of(runs: Sequence[str]) -> list[dict[str, Any]]:
-    """A row an evaluation, and a last one for real pictures; LabError where they are not comparable."""
+    """A row an evaluation, and two for real pictures; LabError where they are not comparable."""
     found = [one for run in runs for one in results_of(run)]
     for key in SAME:
         values = {str(one.get(key)) for one in found}
         if len(values) > 1:
             raise LabError(f"runs: evaluated with {key} {' and '.join(sorted(values))}, which cannot be compared")
-    rows = [{"run": one["run_name"], "guidance": one["guidance_scale"], **one["generated"]} for one in found]
-    return [*rows, {"run": f"real pictures, n = {found[0]['n']}", "guidance": None, **found[0]["real"]}]
+    rows = [row_of(one) for one in found]
+    first = found[0]
+    floor = {"run": f"real pictures, n = {first['n']}", "guidance": None, **first["real"], "seed": first["seed"]}
+    return [*rows, floor, {"run": f"held out, n = {first['held_out_n']}", "guidance": None, **first["held_out"]}]
+
+
+def row_of(one: dict[str, Any]) -> dict[str, Any]:
+    """The measures of an evaluation, and how its samples came about."""
+    how = {key: one.get(key) for key in HOW}
+    return {"run": one["run_name"], "guidance": one["guidance_scale"], **one["generated"], **how}
+
+
+def about(one: dict[str, Any]) -> str:
+    """What must be known to read the table."""
+    text = f"n = {one['n']} against {one['reference']} training pictures, in the space of {one['space']}."
+    if one["judge"]:
+        text += f" The judge is right about {one['judge']['top1']:.1%} of held-out pictures."
+    return text
 
 
 @entry_point("compare", check)
@@ -59,9 +78,10 @@ def main(cfg: DictConfig) -> None:
     writer.writeheader()
     writer.writerows(rows)
     write_whole(folder / "compare.csv", lambda staged: staged.write_text(lines.getvalue()))
+    told = about(results_of(cfg.runs[0])[0])
     command = f"python -m lab.compare runs='[{', '.join(cfg.runs)}]'"
-    page(folder / "index.html", "Which is better?", [Section("All measures", table=rows, command=command)])
-    logger.info("%s\nopen %s", lines.getvalue(), folder / "index.html")
+    page(folder / "index.html", "Which is better?", [Section("All measures", told, table=rows, command=command)])
+    logger.info("%s\n%s\nopen %s", lines.getvalue(), told, folder / "index.html")
 
 
 if __name__ == "__main__":

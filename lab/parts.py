@@ -40,6 +40,10 @@ class Parts:
         write_whole(path, lambda staged: staged.write_bytes(save(part)))
         return part
 
+    def has(self, name: str) -> bool:
+        """Whether piece `name` was made before."""
+        return (self.folder / f"{name}.safetensors").is_file()
+
     def open(self) -> None:
         """The folder made, and pieces of other facts removed; processes that share it let one of them do it first."""
         if self.folder.is_dir():

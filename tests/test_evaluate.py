@@ -8,11 +8,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import yaml
 
 from lab import compare, evaluate
 
 Command = Callable[..., tuple[int, str]]
 ROOT = Path(__file__).resolve().parents[1]
+OTHERWISE = {"n": 10, "space": "s", "reference": 5, "guidance_scale": 1, "seed": 0, "judge": {}, "held_out_n": 4,
+             "real": {}, "held_out": {}}  # fmt: skip
 SMALL = ("n=24", "num_inference_steps=2", "suspicious=4", "batch_size=10")
 
 
@@ -38,11 +41,21 @@ def test_it_writes_numbers_beside_those_of_real_pictures(
     assert found["guidance_scale"] == 2 and found["judge"]["images"] == 40 and found["space"].startswith("judge ")
     assert found["factors"].keys() >= {"petal_colour", "petal_count"}
     assert all(
-        0 <= shares[side] <= 1 for shares in found["factors"].values() for side in ("generated", "real", "chance")
+        0 <= shares[side] <= 1 for shares in found["factors"].values() for side in ("generated", "held_out", "chance")
     )
     assert found["generated"]["clip_similarity"] is None and found["generated"]["colour_accuracy"] is None
-    assert "The judge is right about" in said and "24 samples: about" in said
-    assert {"copies.png", "index.html", "parts"} <= {path.name for path in folder.iterdir()}
+    assert "The judge is right about" in said
+    assert "24 samples: about 0 minutes; classifiers for CAS: about 0 minutes each of two" in said
+    assert [len(side["held_out"]) for side in found["nearest"].values()] == [8, 8]
+    settings = {key: yaml.safe_load(value) for key, _, value in (word.partition("=") for word in asked)}
+    data = {"cache_dir": str(tmp_path / "cache")}
+    again = evaluate.evaluate(class_run, **settings, cas_steps=2, precision="fp32", data=data)
+    assert again["generated"] == found["generated"]
+    with pytest.raises(compare.LabError, match=r"guidance=\.\.\.: lab.evaluate has no such key"):
+        evaluate.evaluate(class_run, guidance=2)
+    assert {"copies.png", "pixel_copies.png", "distances.png", "index.html", "parts"} <= {
+        path.name for path in folder.iterdir()
+    }
     assert len(list((folder / "parts").rglob("samples_*.safetensors"))) == 3
 
 
@@ -52,7 +65,7 @@ def test_of_a_clip_run_names_and_colours_are_measured_too(
     code, said = run_command(evaluate.main, f"run={clip_run}", *asked, "colour_count=1")
     assert code == 0, said
     found = json.loads((tmp_path / "evaluation" / "2" / "evaluation.json").read_text())
-    assert -1 <= found["generated"]["clip_similarity"] <= 1 and -1 <= found["real"]["clip_similarity"] <= 1
+    assert -1 <= found["generated"]["clip_similarity"] <= 1 and -1 <= found["held_out"]["clip_similarity"] <= 1
     assert found["generated"]["colour_accuracy"] in [part / 8 for part in range(9)]
     assert found["real"]["colour_accuracy"] is None and found["colour_count"] == 1
 
@@ -63,16 +76,18 @@ def test_compare_puts_runs_beside_real_pictures(
     assert run_command(evaluate.main, f"run={class_run}", *asked)[0] == 0
     code, said = run_command(compare.main, f"runs=[{tmp_path}]", f"out={tmp_path / 'table'}")
     assert code == 0, said
-    header, one, real = (tmp_path / "table" / "compare.csv").read_text().splitlines()
+    header, one, real, held_out = (tmp_path / "table" / "compare.csv").read_text().splitlines()
     assert header.startswith("run,guidance,fid,kid,kid_error")
     assert one.startswith(f"{tmp_path},2") and real.startswith('"real pictures, n = 24"')
+    assert held_out.startswith('"held out, n = 40"') and "The judge is right about" in said
+    assert header.endswith("sampler,spacing,num_inference_steps,seed") and one.endswith("unipc,karras,2,0")
 
 
 def test_what_was_measured_otherwise_is_not_compared(tmp_path: Path) -> None:
     for name, n in (("a", 10), ("b", 20)):
         folder = tmp_path / name / "evaluation" / "1"
         folder.mkdir(parents=True)
-        told = {"n": n, "space": "s", "reference": 5, "guidance_scale": 1, "generated": {}, "real": {}}
+        told = {**OTHERWISE, "n": n, "generated": {}}
         (folder / "evaluation.json").write_text(json.dumps(told))
     with pytest.raises(compare.LabError, match="evaluated with n 10 and 20, which cannot be compared"):
         compare.rows_of([str(tmp_path / "a"), str(tmp_path / "b")])
@@ -98,21 +113,19 @@ def test_evaluations_of_different_age_stand_in_one_table(run_command: Command, t
     for name, more in (("old", {}), ("new", {"clip_similarity": 0.5})):
         folder = tmp_path / name / "evaluation" / "1"
         folder.mkdir(parents=True)
-        told = {
-            "n": 10,
-            "space": "s",
-            "reference": 5,
-            "guidance_scale": 1,
-            "generated": {"fid": 1.0, **more},
-            "real": {},
-        }
+        told = {**OTHERWISE, "generated": {"fid": 1.0, **more}}
         (folder / "evaluation.json").write_text(json.dumps(told))
     runs = f"runs=[{tmp_path / 'old'},{tmp_path / 'new'}]"
     code, said = run_command(compare.main, runs, f"out={tmp_path / 'table'}")
     assert code == 0, said
-    header, old, new, _ = (tmp_path / "table" / "compare.csv").read_text().splitlines()
-    assert header == "run,guidance,fid,clip_similarity"
-    assert old.endswith(",1,1.0,") and new.endswith(",1,1.0,0.5")
+    header, old, new, *_ = (tmp_path / "table" / "compare.csv").read_text().splitlines()
+    assert header.split(",")[:3] == ["run", "guidance", "fid"] and header.endswith(",clip_similarity")
+    assert old.split(",")[2] == "1.0" and old.endswith(",") and new.endswith(",0.5")
+    found = json.loads((tmp_path / "old" / "evaluation" / "1" / "evaluation.json").read_text())
+    del found["held_out_n"]
+    (tmp_path / "old" / "evaluation" / "1" / "evaluation.json").write_text(json.dumps(found))
+    code, said = run_command(compare.main, runs, f"out={tmp_path / 'table'}")
+    assert code == 2 and "evaluated by an earlier lab" in said
 
 
 @pytest.mark.parametrize(
@@ -122,7 +135,8 @@ def test_evaluations_of_different_age_stand_in_one_table(run_command: Command, t
         ("n=60", "n=60: the floor takes 60 of 64"),
         ("guidance_interval=[1,0]", "guidance_interval=[1, 0]: use two levels of noise"),
         ("batch_size=0", "batch_size=0: use at least 1"),
-        ("space=beauty", "space=beauty: use judge, clip, inception or timm/NAME"),
+        ("space=beauty", "space=beauty: use judge, clip, inception, timm/NAME or open_clip/NAME/WEIGHTS"),
+        ("space=open_clip/ViT-B-32", "space=open_clip/ViT-B-32: name its weights too"),
         ("judge=nowhere", "judge=nowhere: no judge.json"),
         ("sampler=dd", "sampler=dd: use one of"),
         ("run=null", "run=...: name a folder"),

@@ -29,6 +29,6 @@ def test_colours_and_counts_are_recovered(
     assert code == 0, said
     found = json.loads(Path("run/evaluation/2/evaluation.json").read_text())
     colour, count = (found["factors"][name] for name in ("petal_colour", "petal_count"))
-    assert colour["real"] > 0.95 and colour["generated"] > 0.9
-    assert count["real"] > 0.8 and count["generated"] > 0.6
+    assert colour["held_out"] > 0.95 and colour["generated"] > 0.9
+    assert count["held_out"] > 0.8 and count["generated"] > 0.6
     assert found["generated"]["copies"] < 0.1

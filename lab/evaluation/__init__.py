@@ -2,7 +2,15 @@
 
 from lab.evaluation.memorisation import Audit, audit, nearest
 from lab.evaluation.metrics import density_coverage, fid, kid, precision_recall
-from lab.evaluation.spaces import FeatureSpace, clip_space, inception_space, judge_space, timm_space
+from lab.evaluation.spaces import (
+    FeatureSpace,
+    clip_space,
+    inception_space,
+    judge_space,
+    open_clip_space,
+    pixel_space,
+    timm_space,
+)
 
 __all__ = [
     "Audit",
@@ -15,6 +23,8 @@ __all__ = [
     "judge_space",
     "kid",
     "nearest",
+    "open_clip_space",
+    "pixel_space",
     "precision_recall",
     "timm_space",
 ]

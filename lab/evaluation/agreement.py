@@ -1,16 +1,22 @@
 """How far pictures agree with what was asked for: to a CLIP, in colour, and in factors that are known."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from lab.clip import Clip
+from lab.clip.captions import class_prompts
 from lab.clip.colours import COLOURS, dominant_colours
 from lab.clip.retrieval import phrase_vectors
+from lab.conditioning import ClipConditioner
 from lab.data import ImageSet
+from lab.evaluation.drawing import sampled
 from lab.judging import Judge
+from lab.model import DiffusionModel
+from lab.parts import Parts
 
 AT_A_TIME = 128  # pictures looked at together
 # The eight colours that flowers have, in sentences that are no training caption.
@@ -77,3 +83,36 @@ def factors_recovered(judge: Judge, images: Tensor, labels: Tensor, factors: dic
 def chance_of(values: Sequence[str]) -> float:
     """How often a class drawn at random has the value of another, by the values (C,) of all classes."""
     return sum(values.count(value) for value in values) / len(values) ** 2
+
+
+def names_met(
+    clip: Clip | None, images: torch.Tensor, classes: torch.Tensor, class_names: Sequence[str]
+) -> dict[str, float]:
+    """{"clip_similarity"} of pictures with the names of their classes; {} without classes or CLIP."""
+    if clip is None or bool((classes < 0).any()):
+        return {}
+    similarity = Similarity(clip, [class_prompts(name) for name in class_names])
+    return {"clip_similarity": float(similarity(images, classes).mean())}
+
+
+def colours_shown(model: DiffusionModel, count: int, settings: Mapping[str, Any], parts: Parts) -> dict[str, float]:
+    """{"colour_accuracy"} of `count` samples of each colour prompt; {} for a run that takes no prompts."""
+    if not isinstance(model.conditioner, ClipConditioner) or count == 0:
+        return {}
+    which = torch.arange(len(COLOUR_PROMPTS)).repeat_interleave(count)
+    condition = model.condition(list(COLOUR_PROMPTS.values()))
+    pixels = sampled(model, condition, which, range(len(which)), settings, parts)
+    shares = [share_of(colour, some) for colour, some in zip(COLOUR_PROMPTS, pixels.split(count), strict=True)]
+    return {"colour_accuracy": sum(shares) / len(shares)}
+
+
+def known_factors(
+    judge: Judge, sides: Mapping[str, tuple[Tensor, Tensor]], train: ImageSet
+) -> dict[str, dict[str, float]]:
+    """By factor of the data's classes, where they are known: the share that is recovered, by side and by chance."""
+    factors = factors_of_classes(train) if bool((sides["generated"][1] >= 0).all()) else {}
+    found = {side: factors_recovered(judge, images, classes, factors) for side, (images, classes) in sides.items()}
+    return {
+        factor: {**{side: shares[factor] for side, shares in found.items()}, "chance": chance_of(values)}
+        for factor, values in factors.items()
+    }

@@ -1,6 +1,7 @@
 """Classification accuracy score: what a classifier learns from generated pictures alone (Ravuri & Vinyals 2019)."""
 
 import hashlib
+import time
 from pathlib import Path
 
 import torch
@@ -9,9 +10,28 @@ from torch import Tensor
 from lab.data import ImageSet
 from lab.data.base import fingerprint
 from lab.data.cache import locked
+from lab.device import computes_bf16, local_device
+from lab.evaluation.worth import Worth, floor_pictures
 from lab.judging import JudgeTask
 from lab.judging.task import recognition
+from lab.render import to_uint8
 from lab.training import Trainer, TrainingSettings
+
+BATCH = 64
+
+
+def cas_seconds(held_out: ImageSet, steps: int) -> float:
+    """Seconds that one classifier will take, told by three of its steps, the first of which is slower."""
+    task, device = JudgeTask(held_out, held_out, BATCH, seed=0), local_device()
+    task.to(device)
+    took = []
+    for step in range(3):
+        began = time.perf_counter()
+        with torch.autocast(device.type, torch.bfloat16, enabled=computes_bf16("auto", device)):
+            losses = task(**{key: value.to(device) for key, value in task.inputs(step).items()})
+        losses["loss"].mean().backward()
+        took.append(time.perf_counter() - began)
+    return min(took) * steps
 
 
 def classification_accuracy(
@@ -27,7 +47,7 @@ def classification_accuracy(
     key = fingerprint("cas", content, labels.tolist(), list(held_out.class_names), steps, seed)
     images = ImageSet("cas", pixels, labels, held_out.class_names, held_out.image_size, (), (), key)
     settings = TrainingSettings(
-        steps=steps, batch_size=64, lr=1e-3, lr_warmup=min(200, steps // 5), lr_decay=True, weight_decay=0.05,
+        steps=steps, batch_size=BATCH, lr=1e-3, lr_warmup=min(200, steps // 5), lr_decay=True, weight_decay=0.05,
         ema_decay=0.99, preview_every=0, save_every=200, log_every=50, keep=1,
     )  # fmt: skip
     task = JudgeTask(images, held_out, settings.batch_size, seed)
@@ -37,3 +57,24 @@ def classification_accuracy(
             trainer.run()
         with trainer.ema.in_place():
             return recognition(task.judge(), held_out)
+
+
+def with_cas(
+    found: Worth,
+    steps: int,
+    samples: tuple[torch.Tensor, torch.Tensor],
+    train: ImageSet,
+    held_out: ImageSet,
+    folder: Path,
+    shared: Path,
+) -> Worth:
+    """The same with what classifiers learn from the samples, and from the real pictures of the floor, alone.
+
+    That of the real pictures lies in `shared`, since it is the same for all runs and guidance scales.
+    """
+    floor, _ = floor_pictures(train, found.n, found.seed)
+    real = (torch.from_numpy(to_uint8(train.view(floor))), train.labels[floor])
+    for side, (pixels, labels), root in (("generated", samples, folder), ("real", real, shared)):
+        scores = classification_accuracy(pixels, labels, held_out, root, steps, found.seed)
+        found = found.plus(side, **{f"cas_{name}": share for name, share in scores.items()})
+    return found

@@ -1,4 +1,4 @@
-"""The samples that an evaluation looks at: as many of each class, kept as they are made."""
+"""The samples that an evaluation looks at, of the classes that it names, kept as they are made."""
 
 import time
 from collections.abc import Mapping, Sequence
@@ -16,14 +16,14 @@ from lab.parts import Part, Parts
 from lab.render import to_uint8
 
 
-def draw(model: DiffusionModel, count: int, settings: Mapping[str, Any], parts: Parts) -> tuple[Tensor, Tensor]:
-    """Pixels (N, H, W, 3) uint8 and classes (N,) of `count` samples, the classes in turn; -1 where there are none.
+def draw(model: DiffusionModel, classes: Tensor, settings: Mapping[str, Any], parts: Parts) -> tuple[Tensor, Tensor]:
+    """Pixels (N, H, W, 3) uint8 of samples of these classes (N,), and the classes; -1 for a run that knows none.
 
     settings   of `DiffusionModel.sample`; sample i has number i, whatever the batch
     parts      where what is finished is kept
     """
-    condition, labels = classes_in_turn(model, count)
-    return sampled(model, condition, labels.clamp(min=0), range(count), settings, parts), labels
+    condition, labels = conditions_of(model, classes)
+    return sampled(model, condition, labels.clamp(min=0), range(len(labels)), settings, parts), labels
 
 
 def sampled(
@@ -39,7 +39,7 @@ def sampled(
     A batch is a piece, which is kept. The processes that accelerate has launched share the pieces; all of them return
     all samples, so that their `parts` must be one folder.
     """
-    chunks = torch.arange(len(which)).split(settings.get("batch_size") or model.sampling.batch_size)
+    chunks = chunks_of(model, len(which), settings)
 
     def made(chunk: Tensor) -> Part:
         samples = model.sample(
@@ -53,7 +53,7 @@ def sampled(
         return {"pixels": torch.from_numpy(to_uint8(samples))}
 
     def piece(chunk: Tensor) -> Tensor:
-        return parts.get(f"samples_{int(chunk[0]):06d}", lambda: made(chunk))["pixels"]
+        return parts.get(piece_name(chunk), lambda: made(chunk))["pixels"]
 
     processes = this_process()
     if processes.num_processes > 1:  # lest one removes what another has written
@@ -66,25 +66,43 @@ def sampled(
     return torch.cat([piece(chunk) for chunk in chunks])
 
 
-def classes_in_turn(model: DiffusionModel, count: int) -> tuple[Condition, Tensor]:
-    """A condition a class (C rows), and the class of each of `count` samples (N,)."""
+def chunks_of(model: DiffusionModel, count: int, settings: Mapping[str, Any]) -> tuple[Tensor, ...]:
+    """The rows of each batch."""
+    return torch.arange(count).split(settings.get("batch_size") or model.sampling.batch_size)
+
+
+def piece_name(chunk: Tensor) -> str:
+    """What the piece of a batch is called."""
+    return f"samples_{int(chunk[0]):06d}"
+
+
+def conditions_of(model: DiffusionModel, classes: Tensor) -> tuple[Condition, Tensor]:
+    """A condition a class (C rows), and of which one each sample is (N,): -1 for a run that knows no classes.
+
+    Raises LabError for a run that is conditioned on something else.
+    """
     names = getattr(model.conditioner, "class_names", ())
     if names:
-        return model.condition(classes=list(range(len(names)))), torch.arange(count) % len(names)
+        return model.condition(classes=list(range(len(names)))), classes
     if model.conditioner.dim:
         raise LabError("this run has conditions, but its data had no classes: there is nothing to ask it for evenly")
-    return model.condition(), torch.full((count,), -1)
+    return model.condition(), torch.full_like(classes, -1)
 
 
-def estimate(model: DiffusionModel, count: int, settings: Mapping[str, Any]) -> float:
-    """Seconds that sampling will take, from one evaluation of a whole batch."""
-    batch_size = min(count, settings.get("batch_size") or model.sampling.batch_size)
-    condition, labels = classes_in_turn(model, batch_size)
+def estimate(model: DiffusionModel, classes: Tensor, settings: Mapping[str, Any], parts: Parts) -> float:
+    """Seconds that sampling what is not there yet will take, told by a batch of two evaluations and one of four."""
+    missing = [chunk for chunk in chunks_of(model, len(classes), settings) if not parts.has(piece_name(chunk))]
+    if not missing:
+        return 0.0
+    condition, labels = conditions_of(model, classes[missing[0]])
     rows = condition[labels.clamp(min=0)]
-    asked = {key: settings[key] for key in ("num_inference_steps", "sampler", "spacing") if key in settings}
-    states = model.states(rows, **asked)
-    next(states)  # the first call is slower than the others
-    began = time.perf_counter()
-    next(states, None)
-    steps = len(model.times(*(asked.get(key) for key in ("num_inference_steps", "sampler", "spacing"))))
-    return (time.perf_counter() - began) * steps * count / batch_size
+
+    def seconds(steps: int) -> float:
+        began = time.perf_counter()
+        model.sample(condition=rows, output="tensor", progress=False, **{**settings, "num_inference_steps": steps})
+        return time.perf_counter() - began
+
+    _, two, four = seconds(2), seconds(2), seconds(4)  # the first call is slower than the others
+    steps = settings.get("num_inference_steps") or model.sampling.num_inference_steps
+    a_batch = max(0.0, two + (steps - 2) * (four - two) / 2)
+    return a_batch * sum(len(chunk) for chunk in missing) / len(missing[0])

@@ -1,11 +1,13 @@
 """Whether generated pictures are copies: how near each is to its nearest training picture, against held-out ones."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 AT_A_TIME = 512  # rows of distances held together
+SHARES = (0.0, 0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 1.0)  # of the pictures, at which distances are told
 QUANTILE = 0.01  # of held-out pictures that are nearer to the training set than what counts as a copy
 
 
@@ -16,7 +18,7 @@ class Audit:
     distances   (N,) to the nearest, root mean square of the numbers
     neighbours  (N,) its number in the training set; mirrored training pictures count as the pictures
     held_out    (M,) the same distances of held-out pictures
-    threshold   below which a picture counts as a copy: nearer than all but QUANTILE of the held-out ones are
+    threshold   up to which a picture counts as a copy: nearer than all but QUANTILE of the held-out ones are
     """
 
     distances: Tensor
@@ -27,30 +29,57 @@ class Audit:
     @property
     def copies(self) -> Tensor:
         """(N,) bool."""
-        return self.distances < self.threshold
+        return self.distances <= self.threshold
 
     @property
     def rate(self) -> float:
         """Share of generated pictures that count as copies; QUANTILE is that of held-out pictures."""
         return float(self.copies.float().mean())
 
+    @property
+    def rate_held_out(self) -> float:
+        """The same of every other held-out picture, the threshold being that of the rest: what chance gives."""
+        of_threshold, counted = self.held_out[::2], self.held_out[1::2]
+        return float((counted <= of_threshold.quantile(QUANTILE)).float().mean())
+
+    def facts(self) -> "AuditFacts":
+        """What is told of the distances."""
+        generated, held_out = (
+            [round(float(x), 4) for x in distances.quantile(torch.tensor(SHARES))]
+            for distances in (self.distances, self.held_out)
+        )
+        return AuditFacts(round(self.threshold, 4), list(SHARES), generated, held_out)
+
     def suspicious(self, count: int) -> Tensor:
         """Numbers of the generated pictures that are nearest to a training picture, nearest first."""
         return self.distances.argsort()[:count]
 
 
-def audit(generated: Tensor, train: Tensor, held_out: Tensor) -> Audit:
-    """Of rows (N, D), (V, T, D) and (M, D), pixels or features; V views of each training picture, e.g. mirrored."""
-    distances, neighbours = nearest(generated, train)
-    of_held_out, _ = nearest(held_out, train)
-    return Audit(distances, neighbours, of_held_out, float(of_held_out.quantile(QUANTILE)))
+@dataclass(frozen=True)
+class AuditFacts:
+    """Distances up to which certain shares of the pictures are."""
+
+    threshold: float
+    shares: list[float]
+    generated: list[float]
+    held_out: list[float]
 
 
-def nearest(rows: Tensor, train: Tensor) -> tuple[Tensor, Tensor]:
-    """Distance (N,) of rows (N, D) to the nearest of T pictures (V, T, D), over all views, and its number (N,)."""
-    found = []
-    for part in rows.split(AT_A_TIME):
-        apart = torch.stack([torch.cdist(part.float(), view.float()) for view in train]).amin(dim=0)  # (n, T)
-        found.append(apart.min(dim=1))
-    distances = torch.cat([one.values for one in found]) / rows.shape[1] ** 0.5
-    return distances, torch.cat([one.indices for one in found])
+def audit(generated: Tensor, train: Iterable[Tensor], held_out: Tensor) -> Audit:
+    """Of rows (N, D) and (M, D), pixels or features, and views (T, D) of the training pictures, e.g. mirrored."""
+    distances, neighbours = nearest(torch.cat([generated, held_out]), train)
+    count = len(generated)
+    of_held_out = distances[count:]
+    return Audit(distances[:count], neighbours[:count], of_held_out, float(of_held_out.quantile(QUANTILE)))
+
+
+def nearest(rows: Tensor, train: Iterable[Tensor]) -> tuple[Tensor, Tensor]:
+    """Distance (N,) of rows (N, D) to the nearest of T pictures in any of their views (T, D), and its number (N,)."""
+    distances, numbers = torch.full((len(rows),), torch.inf), torch.zeros(len(rows), dtype=torch.long)
+    for view in train:  # one at a time: there may be many
+        found = [torch.cdist(part.float(), view.float()).argmin(dim=1) for part in rows.split(AT_A_TIME)]
+        which = torch.cat(found)
+        apart = (rows.float() - view[which].float()).norm(dim=1)  # cdist's own are not exact near 0
+        numbers = torch.where(apart < distances, which, numbers)
+        distances = torch.minimum(apart, distances)
+    return distances / rows.shape[1] ** 0.5, numbers

@@ -41,12 +41,13 @@ def fid(real: Tensor, fake: Tensor) -> float:
 def kid(real: Tensor, fake: Tensor, seed: int = 0, subsets: int = 100, subset_size: int = 500) -> tuple[float, float]:
     """Kernel distance (Binkowski et al. 2018), unbiased at any n: mean over random subsets, and its standard error.
 
-    Subsets overlap, so that the error is a little too small. Raises LabError for fewer than two pictures on a side.
+    Subsets are at most half of a side, and overlap, so that the error is a little too small. Raises LabError for fewer
+    than three pictures on a side.
     """
     from torchmetrics.image.kid import KernelInceptionDistance
 
-    check_count(real, fake, 2)
-    size = min(subset_size, len(real), len(fake))
+    check_count(real, fake, 3)
+    size = min(subset_size, (min(len(real), len(fake)) + 1) // 2)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # that it keeps all features, which are there anyway
         metric = KernelInceptionDistance(

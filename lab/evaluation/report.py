@@ -5,14 +5,16 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import matplotlib
 import torch
+from matplotlib.figure import Figure
 from PIL import Image
 
 from lab.data import ImageSet
 from lab.errors import LabError
 from lab.evaluation.memorisation import Audit
 from lab.evaluation.worth import Worth
-from lab.render import Section, from_uint8, grid
+from lab.render import Section, figure_image, from_uint8, grid, style
 
 RESULT = "evaluation.json"
 
@@ -41,34 +43,57 @@ def pairs(pixels: torch.Tensor, train: ImageSet, audit: Audit, count: int) -> Im
 
 
 def table(found: Worth) -> list[dict[str, Any]]:
-    """A row a measure: generated, real at the same n."""
-    generated, real = (found.facts()[side] for side in ("generated", "real"))
-    return [
-        {"measure": name, "generated": value, f"real, n = {found.n}": real[name]} for name, value in generated.items()
-    ]
+    """A row a measure: generated, real at the same n, held-out."""
+    sides = {
+        "generated": found.facts()["generated"],
+        f"real, n = {found.n}": found.facts()["real"],
+        f"held out, n = {found.held_out_n}": found.facts()["held_out"],
+    }
+    return [{"measure": name, **{side: of[name] for side, of in sides.items()}} for name in found.facts()["generated"]]
 
 
 def about(found: Worth) -> str:
     """What must be known to read the numbers."""
-    judge = (
-        f"The judge is right about {found.judge['top1']:.1%} of held-out pictures, and has the class among its first "
-    )
-    space = f"five for {found.judge['top5']:.1%}. Space: {found.space}. "
-    counts = f"{found.n} samples and {found.n} real pictures, each against the same {found.reference} others; "
-    counts += f"real pictures are recognised and named among the {found.judge['images']} held-out ones; "
-    return f"{judge}{space}{counts}seed {found.seed}."
+    text = f"{found.n} samples of classes as frequent as in the training set, as many real pictures of the same, and "
+    text += f"{found.held_out_n} held-out ones, each against the same {found.reference} other training pictures. "
+    text += f"Space: {found.space}; seed {found.seed}. "
+    if found.judge:
+        judge = found.judge
+        text += f"The judge is right about {judge['top1']:.1%} of held-out pictures, and has the class among its first "
+        text += f"five for {judge['top5']:.1%}; it has learned the training pictures, not the held-out ones."
+    return text.strip()
 
 
-def sections(found: Worth, factors: Mapping[str, Mapping[str, float]], folder: Path, command: str) -> list[Section]:
+def distances_plot(audits: Mapping[str, Audit]) -> Image.Image:
+    """A panel a space: how far generated and held-out pictures are from their nearest training picture."""
+    with matplotlib.style.context(style()):
+        figure = Figure(figsize=(4.2 * len(audits), 3.2), layout="constrained")
+        for number, (space, one) in enumerate(audits.items(), start=1):
+            axes = figure.add_subplot(1, len(audits), number)
+            for label, distances in (("generated", one.distances), ("held out", one.held_out)):
+                axes.ecdf(distances.numpy(), label=label)
+            axes.axvline(one.threshold, color="0.6", linewidth=1)
+            axes.set(xlabel=f"distance in {space.split()[0]}'s space (RMS)", ylabel="share of the pictures up to it")
+            axes.legend(loc="lower right")
+    return figure_image(figure)
+
+
+def sections(
+    found: Worth, audits: Mapping[str, Audit], factors: Mapping[str, Mapping[str, float]], folder: Path, command: str
+) -> list[Section]:
     """The page: numbers, and possible copies."""
-    count, share = round(found.generated.copies * found.n), f"{found.generated.copies:.2%}"
+    told = " and ".join(f"{int(one.copies.sum())} in {space.split()[0]}'s space" for space, one in audits.items())
     copies = (
-        f"{count} of {found.n} samples ({share}) are nearer to a training picture than all but 1 % of held-out ones "
-        "are; the nearest are shown. The sheet holds pictures of the data set."
+        f"Of {found.n} samples {told} are nearer to a training picture than all but 1 % of held-out ones are (the "
+        "line); the nearest are shown. The sheets hold pictures of the data set."
     )
-    sheet = (folder / "copies.png", "samples, and below each the nearest training picture")
+    sheet = [(folder / "distances.png", "distances to the nearest training picture, samples beside held-out pictures")]
+    sheet += [
+        (folder / f"{name}.png", f"samples, and below each the nearest training picture, in {space.split()[0]}'s space")
+        for name, space in zip(("copies", "pixel_copies"), audits, strict=True)
+    ]
     numbers = [Section("Numbers", about(found), table=table(found), command=command)]
     if factors:
         text = "Shares of pictures that the judge takes for a class with the factor that was asked for."
         numbers.append(Section("Known factors", text, table=[{"factor": name, **row} for name, row in factors.items()]))
-    return [*numbers, Section("Copies?", copies, images=[sheet])]
+    return [*numbers, Section("Copies?", copies, images=sheet)]

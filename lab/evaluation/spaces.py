@@ -7,11 +7,12 @@ from urllib.error import URLError
 import torch
 from torch import Tensor
 
-from lab.clip import Clip
+from lab.clip import Clip, load_clip
 from lab.errors import LabError
 from lab.judging import Judge
 
 AT_A_TIME = 128  # pictures encoded together
+TILES = 16  # a side, of a picture whose pixels are compared
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,16 @@ def judge_space(judge: Judge) -> FeatureSpace:
     return FeatureSpace(f"judge {judge.fingerprint}", judge.features)
 
 
+def pixel_space() -> FeatureSpace:
+    """Means of colour over 16 x 16 tiles of a picture, which a shift of two pixels hardly changes."""
+
+    def encode(images: Tensor) -> Tensor:
+        tiles = (min(TILES, images.shape[2]), min(TILES, images.shape[3]))
+        return torch.nn.functional.adaptive_avg_pool2d(images, tiles).flatten(1)
+
+    return FeatureSpace(f"pixels {TILES}x{TILES}", encode)
+
+
 def clip_space(clip: Clip) -> FeatureSpace:
     """A CLIP's image vectors, of unit norm."""
     return FeatureSpace(f"{clip.name} {clip.fingerprint}", clip.encode_images)
@@ -52,6 +63,18 @@ def inception_space(device: torch.device | str = "cpu") -> FeatureSpace:
         advice = "pip install torch-fidelity and be online, or use space=judge"
         raise LabError(f"space=inception: its weights are out of reach ({reason}); {advice}") from error
     return FeatureSpace("inception-v3-compat", lambda images: network(((images + 1) * 127.5).round().byte().to(device)))
+
+
+def open_clip_space(name: str, device: torch.device | str = "cpu") -> FeatureSpace:
+    """The image vectors of an open_clip model, `name` its architecture and weights, e.g. "ViT-B-32/laion2b_s34b_b79k".
+
+    Raises LabError offline, for unknown names, and without weights.
+    """
+    model, _, pretrained = name.partition("/")
+    if not pretrained:
+        raise LabError(f"space=open_clip/{name}: name its weights too, e.g. open_clip/ViT-B-32/laion2b_s34b_b79k")
+    clip = load_clip(model, pretrained).to(device)
+    return FeatureSpace(f"{clip.name} {clip.fingerprint}", clip.encode_images)
 
 
 def timm_space(name: str, device: torch.device | str = "cpu") -> FeatureSpace:

@@ -1,6 +1,7 @@
-"""All measures of some generated pictures together, and what as many real ones get."""
+"""All measures of some generated pictures together, and what real ones get."""
 
 import math
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -8,10 +9,11 @@ import torch
 from torch import Tensor
 
 from lab.data import ImageSet
+from lab.data.base import Placement
 from lab.errors import LabError
 from lab.evaluation.memorisation import Audit, audit
 from lab.evaluation.metrics import density_coverage, fid, kid, precision_recall
-from lab.evaluation.spaces import FeatureSpace
+from lab.evaluation.spaces import FeatureSpace, pixel_space
 from lab.judging import Judge, recognised
 from lab.quality import diversity, saturation
 from lab.render import from_uint8
@@ -20,7 +22,7 @@ from lab.seeding import generator
 
 @dataclass(frozen=True)
 class Measures:
-    """Of n pictures in one space, against the same reference of real ones; NaN where a measure has no meaning."""
+    """Of some pictures in one space, against the same reference of real ones; NaN where a measure has no meaning."""
 
     fid: float
     kid: float
@@ -29,37 +31,47 @@ class Measures:
     recall: float
     density: float
     coverage: float
-    top1: float  # share that the judge takes for the class that was asked for; of real ones, all held-out pictures
+    top1: float  # share that the judge takes for the class that was asked for
     top5: float
     diversity: float  # mean distance within a class, root mean square of the space's numbers
     saturation: float  # HSV, mean over pixels
-    copies: float  # share nearer to a training picture than nearly all held-out ones are; see `Audit`
+    copies: float  # share nearer to a training picture than nearly all held-out ones are, in the space; see `Audit`
+    pixel_copies: float  # the same by their pixels
     clip_similarity: float = math.nan  # mean cosine with the name of the class, where a CLIP knows the data
     colour_accuracy: float = math.nan  # share of samples of colour prompts with the colour, for runs that take prompts
     cas_top1: float = math.nan  # share of held-out pictures that a classifier trained on these alone is right about
     cas_top5: float = math.nan
 
 
+SIDES = ("generated", "real", "held_out")
+
+
 @dataclass(frozen=True)
 class Worth:
-    """What generated pictures got, beside as many real ones from the training set and all held-out ones."""
+    """What generated pictures got, beside real ones against the same reference.
+
+    `real` are other training pictures, as many and of the same classes: the floor. The judge and a CLIP have learned
+    them and the reference, but neither the samples nor the held-out pictures: `held_out` tells what that is worth.
+    """
 
     generated: Measures
-    real: Measures  # the floor at the same n: other training pictures against the same reference
-    judge: dict[str, float]  # how often the judge is right about held-out pictures
+    real: Measures
+    held_out: Measures  # all of them, which may be fewer
+    judge: dict[str, float]  # how often the judge is right about held-out pictures; {} without one
     n: int
+    held_out_n: int
     reference: int  # real pictures of the reference
     space: str
     seed: int
 
     def plus(self, side: str, **numbers: float) -> "Worth":
-        """The same with further measures of "generated" or "real"."""
+        """The same with further measures of one of SIDES."""
         return replace(self, **{side: replace(getattr(self, side), **numbers)})
 
     def facts(self) -> dict[str, Any]:
         """As JSON takes it, which has no NaN."""
         told = asdict(self)
-        for side in ("generated", "real"):
+        for side in SIDES:
             told[side] = {key: None if math.isnan(value) else value for key, value in told[side].items()}
         return told
 
@@ -69,30 +81,43 @@ def worth(
     labels: Tensor,
     train: ImageSet,
     held_out: ImageSet,
-    judge: Judge,
+    judge: Judge | None,
     space: FeatureSpace,
     seed: int = 0,
-) -> tuple[Worth, Audit]:
-    """Of samples (N, H, W, 3) uint8 with the classes they were asked for (N,); -1 for none.
+) -> tuple[Worth, dict[str, Audit]]:
+    """Of samples (N, H, W, 3) uint8 of the classes (N,) of `floor_pictures`; -1 for a run that knows none.
 
     The training set is divided at random: N of its pictures take the part of samples, which gives the floor, and the
-    rest is the reference of both. Raises LabError where that would leave fewer than N for the reference.
+    rest is the reference of all. Possible copies are looked for among all training pictures, in the space and by
+    pixels: audits by the names of these. Raises LabError where fewer than N would be left for the reference.
     """
     n = len(pixels)
     check_reference(n, len(train))
     floor, rest = floor_pictures(train, n, seed)
-    images, real = from_uint8(pixels), train.view(floor)
-    reference, views = space(train.view(rest)), _views(train, space)
-    of_held_out = space(held_out.view(torch.arange(len(held_out))))
-    generated, check = space(images), space(real)
-    found = audit(generated, views, of_held_out)
-    # A training picture is its own nearest: the floor of copies is that of held-out pictures.
-    floor_of_copies = float((found.held_out < found.threshold).float().mean())
-    ours = _measures(images, generated, labels, reference, found.rate, seed, *shares_recognised(judge, images, labels))
-    # The judge has seen the floor's pictures with their classes, and held-out ones never.
-    shares = shares_recognised(judge, held_out.view(torch.arange(len(held_out))), held_out.labels)
-    theirs = _measures(real, check, train.labels[floor], reference, floor_of_copies, seed, *shares)
-    return Worth(ours, theirs, judge.held_out, n, len(rest), space.name, seed), found
+    images, unseen = from_uint8(pixels), held_out.view(torch.arange(len(held_out)))
+    by_pixels = pixel_space()
+    reference, generated, of_held_out = space(train.view(rest)), space(images), space(unseen)
+    audits = {
+        space.name: audit(generated, _views(train, space), of_held_out),
+        by_pixels.name: audit(by_pixels(images), _shifted_views(train, by_pixels), by_pixels(unseen)),
+    }
+    classed = bool((labels >= 0).all())  # else distances within classes of samples would be those between classes
+    sides = {}
+    for side, (given, features, classes) in {
+        "generated": (images, generated, labels),
+        "real": (train.view(floor), space(train.view(floor)), train.labels[floor]),
+        "held_out": (unseen, of_held_out, held_out.labels),
+    }.items():
+        spread = within_classes(features, classes) if classed else math.nan
+        sides[side] = _measures(given, features, reference, spread, seed)
+    found = Worth(**sides, judge=judge.held_out if judge else {}, n=n, held_out_n=len(held_out), reference=len(rest),
+                  space=space.name, seed=seed)  # fmt: skip
+    if judge is not None:
+        for side, (given, classes) in {"generated": (images, labels), "held_out": (unseen, held_out.labels)}.items():
+            found = found.plus(side, **shares_recognised(judge, given, classes))
+    for name, one in zip(("copies", "pixel_copies"), audits.values(), strict=True):
+        found = found.plus("generated", **{name: one.rate}).plus("held_out", **{name: one.rate_held_out})
+    return found, audits
 
 
 def check_reference(n: int, train: int) -> None:
@@ -107,22 +132,26 @@ def floor_pictures(train: ImageSet, n: int, seed: int) -> tuple[Tensor, Tensor]:
     return order[:n], order[n:]
 
 
-def _views(train: ImageSet, space: FeatureSpace) -> Tensor:
-    """(2, T, D): each training picture and its mirror image."""
+def _views(train: ImageSet, space: FeatureSpace) -> Iterator[Tensor]:
+    """(T, D), twice: the training pictures and their mirror images."""
     images = train.view(torch.arange(len(train)))
-    return torch.stack([space(images), space(images.flip(-1))])
+    yield space(images)
+    yield space(images.flip(-1))
 
 
-def _measures(
-    images: Tensor,
-    features: Tensor,
-    labels: Tensor,
-    reference: Tensor,
-    copies: float,
-    seed: int,
-    first: float,
-    five: float,
-) -> Measures:
+def _shifted_views(train: ImageSet, space: FeatureSpace) -> Iterator[Tensor]:
+    """(T, D) of the crops at both ends and in the middle of the margin, across and down, and their mirror images."""
+    count, places = len(train), sorted({0, train.margin // 2, train.margin})
+    for top in places:
+        for left in places:
+            at = Placement(torch.full((count,), top), torch.full((count,), left), torch.zeros(count, dtype=torch.bool))
+            images = train.crop(torch.arange(count), at)
+            yield space(images)
+            yield space(images.flip(-1))
+
+
+def _measures(images: Tensor, features: Tensor, reference: Tensor, spread: float, seed: int) -> Measures:
+    """What can be told of any pictures; the rest NaN."""
     mean, error = kid(reference, features, seed)
     return Measures(
         fid(reference, features),
@@ -130,20 +159,21 @@ def _measures(
         error,
         *precision_recall(reference, features),
         *density_coverage(reference, features),
-        first,
-        five,
-        within_classes(features, labels),
-        float(saturation(images).mean()),
-        copies,
+        top1=math.nan,
+        top5=math.nan,
+        diversity=spread,
+        saturation=float(saturation(images).mean()),
+        copies=math.nan,
+        pixel_copies=math.nan,
     )
 
 
-def shares_recognised(judge: Judge, images: Tensor, labels: Tensor) -> tuple[float, float]:
-    """Shares whose class the judge puts first, and among the first five; NaN without classes."""
+def shares_recognised(judge: Judge, images: Tensor, labels: Tensor) -> dict[str, float]:
+    """{"top1", "top5"}: shares whose class the judge puts first, and among the first five; NaN without classes."""
     if bool((labels < 0).all()):
-        return math.nan, math.nan
+        return {"top1": math.nan, "top5": math.nan}
     first, five = recognised(judge.logits, images, labels)
-    return float(first.float().mean()), float(five.float().mean())
+    return {"top1": float(first.float().mean()), "top5": float(five.float().mean())}
 
 
 def within_classes(features: Tensor, labels: Tensor) -> float:

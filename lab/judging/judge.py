@@ -39,6 +39,12 @@ class Judge:
         return dict(self.note["held_out"])
 
     @property
+    def about(self) -> str:
+        """A sentence that belongs beside all that it says."""
+        right = f"right about {self.held_out['top1']:.1%} of {self.held_out['images']} held-out pictures"
+        return f"The judge itself is {right}, and has the class among its first five for {self.held_out['top5']:.1%}."
+
+    @property
     def fingerprint(self) -> str:
         """16 hex digits, SHA-256 of the weights."""
         return weights_fingerprint(self.network)

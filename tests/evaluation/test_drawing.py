@@ -1,17 +1,18 @@
-"""The samples that are evaluated: classes in turn, the same whatever the batch and however many processes."""
+"""The samples that are evaluated: of the classes named, the same whatever the batch and however many processes."""
 
 import os
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
 import lab
 from lab.conditioning import ClipVector
-from lab.evaluation.drawing import classes_in_turn, draw
+from lab.evaluation.drawing import conditions_of, draw, estimate
 from lab.model import DiffusionModel
 from lab.parts import Parts
 from lab.render import from_uint8
@@ -21,10 +22,11 @@ ASKED = {"num_inference_steps": 3, "sampler": "ddim", "guidance_scale": 2.0, "se
 KEPT = 1 / 255 + 1e-3  # pictures are kept in bytes
 
 
-def test_classes_come_in_turn_with_numbers_in_order(model: DiffusionModel, tmp_path: Path) -> None:
-    pixels, labels = draw(model, 7, {**ASKED, "batch_size": 3}, Parts(tmp_path, {}))
-    assert labels.tolist() == [0, 1, 2, 0, 1, 2, 0] and pixels.dtype == torch.uint8
-    classes, numbers = ["rose", "daisy", "tulip", "rose", "daisy", "tulip", "rose"], list(range(7))
+def test_classes_are_those_named_with_numbers_in_order(model: DiffusionModel, tmp_path: Path) -> None:
+    asked = torch.tensor([0, 2, 2, 0, 1, 1, 0])
+    pixels, labels = draw(model, asked, {**ASKED, "batch_size": 3}, Parts(tmp_path, {}))
+    assert torch.equal(labels, asked) and pixels.dtype == torch.uint8
+    classes, numbers = ["rose", "tulip", "tulip", "rose", "daisy", "daisy", "rose"], list(range(7))
     plain = model.sample(classes=classes, numbers=numbers, output="tensor", **ASKED)  # type: ignore[arg-type]
     assert isinstance(plain, torch.Tensor)
     assert float((from_uint8(pixels) - plain).abs().max()) <= KEPT
@@ -34,15 +36,50 @@ def test_classes_come_in_turn_with_numbers_in_order(model: DiffusionModel, tmp_p
 def test_what_is_there_is_not_made_again(
     model: DiffusionModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    first, _ = draw(model, 5, {**ASKED, "batch_size": 2}, Parts(tmp_path, {}))
+    classes, asked = torch.arange(5) % 3, {**ASKED, "batch_size": 2}
+    sample, calls = type(model).sample, 0
+
+    def cut_short(*given: Any, **settings: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        if calls == 3:
+            raise KeyboardInterrupt
+        return sample(*given, **settings)
+
+    monkeypatch.setattr(type(model), "sample", cut_short)
+    with pytest.raises(KeyboardInterrupt):
+        draw(model, classes, asked, Parts(tmp_path, {}))
+    first, _ = draw(model, classes, asked, Parts(tmp_path, {}))
+    assert calls == 4  # the two batches that were there are not made again
     monkeypatch.setattr(type(model), "sample", lambda *_, **__: pytest.fail("computed again"))
-    assert torch.equal(draw(model, 5, {**ASKED, "batch_size": 2}, Parts(tmp_path, {}))[0], first)
+    assert torch.equal(draw(model, classes, asked, Parts(tmp_path, {}))[0], first)
+    assert estimate(model, classes, asked, Parts(tmp_path, {})) == 0
+
+
+def test_the_estimate_counts_what_is_missing(
+    model: DiffusionModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[dict[str, Any]] = []
+    now = [0.0]
+
+    def slow(*_: Any, **settings: Any) -> None:  # a second an evaluation, and one for the rest
+        asked.append(settings)
+        now[0] += settings["num_inference_steps"] + 1
+
+    monkeypatch.setattr(type(model), "sample", slow)
+    monkeypatch.setattr("lab.evaluation.drawing.time.perf_counter", lambda: now[0])
+    parts = Parts(tmp_path, {})
+    knobs = {**ASKED, "num_inference_steps": 20, "batch_size": 2}
+    assert estimate(model, torch.zeros(7, dtype=torch.long), knobs, parts) == pytest.approx(21 * 7 / 2)
+    parts.get("samples_000000", lambda: {"pixels": torch.zeros(1)})
+    assert estimate(model, torch.zeros(7, dtype=torch.long), knobs, parts) == pytest.approx(21 * 5 / 2)
+    assert all(one["guidance_scale"] == 2.0 for one in asked)
 
 
 def test_conditions_without_classes_cannot_be_asked_for_evenly(tiny_model: Callable[..., DiffusionModel]) -> None:
     model = tiny_model(conditioner=ClipVector(dim=6))
     with pytest.raises(lab.LabError, match="its data had no classes"):
-        classes_in_turn(model, 4)
+        conditions_of(model, torch.zeros(4, dtype=torch.long))
 
 
 PAIR = """
@@ -59,7 +96,7 @@ def counted(self, *given, **asked):
     calls.append(1)
     return sample(self, *given, **asked)
 type(model).sample = counted
-pixels, _ = draw(model, 9, {{**{asked!r}, "batch_size": 2}}, Parts(Path({out!r}), {{}}))
+pixels, _ = draw(model, torch.arange(9) % 3, {{**{asked!r}, "batch_size": 2}}, Parts(Path({out!r}), {{}}))
 rank = PartialState().process_index
 torch.save((len(calls), pixels), Path({out!r}) / f"rank{{rank}}.pt")
 """
@@ -78,5 +115,7 @@ def test_processes_share_the_samples_and_all_have_them(class_run: Path, tmp_path
     found = [torch.load(tmp_path / "shared" / f"rank{rank}.pt") for rank in (0, 1)]
     assert [calls for calls, _ in found] == [3, 2]
     assert torch.equal(found[0][1], found[1][1])
-    alone, _ = draw(lab.load(class_run, "cpu"), 9, {**ASKED, "batch_size": 2}, Parts(tmp_path / "alone", {}))
+    alone, _ = draw(
+        lab.load(class_run, "cpu"), torch.arange(9) % 3, {**ASKED, "batch_size": 2}, Parts(tmp_path / "alone", {})
+    )
     assert int((alone.int() - found[0][1].int()).abs().max()) <= 1

@@ -14,7 +14,7 @@ def test_planted_copies_are_all_found() -> None:
     train, held_out, generated = rows(300, 0), rows(200, 1), rows(60, 2)
     generated[:20] = train[100:120] + 0.05 * rows(20, 3)
     generated[20:25] = train[7:12].flip(1)  # mirrored
-    found = audit(generated, torch.stack([train, train.flip(1)]), held_out)
+    found = audit(generated, [train, train.flip(1)], held_out)
     assert bool(found.copies[:25].all()) and found.neighbours[:25].tolist() == [*range(100, 120), *range(7, 12)]
     assert int(found.copies[25:].sum()) <= 2
     assert found.rate == pytest.approx(float(found.copies.sum()) / 60)
@@ -24,10 +24,28 @@ def test_planted_copies_are_all_found() -> None:
 
 def test_held_out_pictures_are_copies_as_often_as_the_threshold_says() -> None:
     train, held_out = rows(300, 0), rows(400, 1)
-    found = audit(held_out, train[None], held_out)
+    found = audit(held_out, [train], held_out)
     assert found.rate == pytest.approx(0.01, abs=0.003)
+    assert 0 <= found.rate_held_out <= 0.05  # one half by the threshold of the other
+
+
+def test_copies_are_found_where_the_data_hold_duplicates() -> None:
+    """Held-out pictures that are in the training set bring the threshold to nothing; a copy is still one."""
+    train, held_out, generated = rows(300, 0), rows(200, 1), rows(60, 2)
+    held_out[:10], generated[:5] = train[:10], train[50:55]
+    found = audit(generated, [train], held_out)
+    assert found.threshold == 0 and bool(found.copies[:5].all()) and not bool(found.copies[5:].any())
+
+
+def test_the_distances_are_told_of_both_sides() -> None:
+    train, held_out, generated = rows(300, 0), rows(200, 1), 2 * rows(60, 2)
+    told = audit(generated, [train], held_out).facts()
+    assert len(told.generated) == len(told.shares) and told.generated == sorted(told.generated)
+    assert all(far > near for far, near in zip(told.generated, told.held_out, strict=True))
 
 
 def test_distances_are_root_mean_squares() -> None:
-    distances, neighbours = nearest(torch.zeros(1, 4), torch.tensor([[[3.0] * 4, [0.5] * 4]]))
+    distances, neighbours = nearest(
+        torch.zeros(1, 4), [torch.tensor([[3.0] * 4, [0.5] * 4]), torch.tensor([[9.0] * 4, [0.75] * 4])]
+    )
     assert distances.tolist() == [0.5] and neighbours.tolist() == [1]

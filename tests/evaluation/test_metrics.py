@@ -48,6 +48,13 @@ def test_kid_tells_apart_and_depends_on_its_seed_alone() -> None:
     assert kid(one, other, subset_size=100) == (mean, error) != kid(one, other, seed=1, subset_size=100)
 
 
+@pytest.mark.parametrize("count", [120, 600])
+def test_kid_is_off_by_about_its_error(count: int) -> None:
+    found = [kid(drawn(count, 2 * i), drawn(count, 2 * i + 1), subsets=30) for i in range(12)]
+    means, errors = torch.tensor(found).unbind(dim=1)
+    assert 0.3 < float(errors.mean() / means.std()) < 1.6
+
+
 def test_precision_and_recall_of_constructed_overlaps() -> None:
     """Two far clusters are real: of the fakes half lie in the first, half elsewhere."""
     near, far, elsewhere = drawn(200, 0), drawn(200, 1, mean=50), drawn(100, 2, mean=-50)

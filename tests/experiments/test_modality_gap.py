@@ -3,6 +3,7 @@
 import csv
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -31,6 +32,7 @@ def test_the_command_measures_with_and_without_the_shift(
     assert [row["shift_when_sampling"] for row in rows] == ["False", "True"]
     for row in rows:
         assert float(row["colours"]) in [part / 8 for part in range(9)]  # two species, two colours, two samples
+        assert (row["seed"], row["n"]) == ("0", "8") and int(row["of_classes"]) > 0
         assert 0 <= float(row["classes_first"]) <= float(row["classes_five"]) <= 1
     assert "cures: neither" in said and "cures: shift" in said
     kept = [next((tmp_path / name / "colours").rglob("samples_*.safetensors")) for name in ("0_plain", "0_shifted")]
@@ -49,7 +51,16 @@ def test_one_noise_serves_all_prompts(clip_run: Path, tmp_path: Path) -> None:
 
 
 def test_cures_are_named() -> None:
-    nothing = {"colours": 0.5, "blue": None, "species": None, "classes_first": None, "classes_five": None}
+    nothing: dict[str, Any] = {
+        "seed": 0,
+        "n": 1,
+        "of_classes": 0,
+        "colours": 0.5,
+        "blue": None,
+        "species": None,
+        "classes_first": None,
+        "classes_five": None,
+    }
     named = [Row("run", noise, shift, **nothing).cures for noise in (0.0, 0.5) for shift in (False, True)]
     assert named == ["neither", "shift", "noise", "noise and shift"]
 
