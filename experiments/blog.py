@@ -151,9 +151,11 @@ def main(cfg: DictConfig) -> None:
         figures.append(Figure(name, report, time.perf_counter() - began, sum(calls)))
         sections = [section for figure in figures for section in figure.sections]
         whole = [*sections, cost_of(figures)]
-        page(Path(cfg.out) / "index.html", "A diffusion model from zero", whole, compact=cfg.compact)
+        page(Path(cfg.out) / "index.html", "A diffusion model from zero", whole)
     if not figures:
         raise LabError("no figure could be made; the lines above say why")
+    if cfg.compact:
+        page(Path(cfg.out) / "index.html", "A diffusion model from zero", whole, compact=True)
     logger.info("open %s", Path(cfg.out) / "index.html")
 
 

@@ -200,7 +200,7 @@ def run(cfg: DictConfig) -> Report:
             sections.append(Section(title, told(row), images=[(own / "colours.png", "one noise for all")]))
     write_whole(folder / "modality_gap.csv", lambda staged: staged.write_text(to_csv(rows)))
     table = [{"cures": row.cures, **asdict(row)} for row in rows]
-    text = " ".join(judge.about for judge in judges[:1] if judge is not None)
+    text = next((judge.about for judge in judges if judge is not None), "")
     measured = Section("Measured", text, table=table, command=command_line("experiments.modality_gap", cfg))
     return Report(folder, "Does it hear words as it sees pictures?", [measured, *sections])
 

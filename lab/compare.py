@@ -10,6 +10,7 @@ from typing import Any
 from omegaconf import DictConfig
 
 from lab.cli import entry_point
+from lab.commands import command_line
 from lab.config import check_types
 from lab.errors import LabError
 from lab.evaluation.report import results
@@ -23,28 +24,33 @@ HOW = ("sampler", "spacing", "num_inference_steps", "seed")  # the samples came 
 
 def check(cfg: DictConfig) -> None:
     """LabError for runs that nobody has evaluated."""
-    check_types(cfg, {"runs": Sequence[str] | None, "out": str})
+    check_types(cfg, {"runs": Sequence[str] | None, "space": str, "out": str})
     if not cfg.runs:
         raise LabError("runs=[...]: name folders of runs that python -m lab.evaluate has looked at")
     for run in cfg.runs:
-        results_of(run)
+        results_of(run, cfg.space)
 
 
-def results_of(run: str) -> list[dict[str, Any]]:
-    """All evaluations of a run, by guidance scale; LabError for none, or for a damaged one."""
-    found = [{**one, "run_name": run} for one in results(Path(run)).values()]
-    if any("generated" not in one for one in found):
+def results_of(run: str, space: str = "judge") -> list[dict[str, Any]]:
+    """All evaluations of a run in a space, by guidance scale; LabError for none, or for one that cannot be read."""
+    kept = results(Path(run))
+    if kept and all("generated" not in one for one in kept.values()):
         raise LabError(f"runs={run}: it is no diffusion model; its figures are in {run}/evaluation/held_out")
-    if any("held_out_n" not in one for one in found):
-        raise LabError(f"runs={run}: evaluated by an earlier lab; python -m lab.evaluate run={run} looks again")
+    found = []
+    for path, one in kept.items():
+        if "held_out_n" not in one:
+            advice = f"python -m lab.evaluate run={run} guidance_scale={one['guidance_scale']:g} looks again"
+            raise LabError(f"{path}: by an earlier lab; {advice}")
+        if one.get("space_asked", "judge") == space:
+            found.append({**one, "run_name": run})
     if not found:
-        raise LabError(f"runs={run}: no evaluation there; python -m lab.evaluate run={run} makes one")
+        raise LabError(f"runs={run}: no evaluation in space={space}; python -m lab.evaluate run={run} makes one")
     return sorted(found, key=lambda one: float(one["guidance_scale"]))
 
 
-def rows_of(runs: Sequence[str]) -> list[dict[str, Any]]:
+def rows_of(runs: Sequence[str], space: str = "judge") -> list[dict[str, Any]]:
     """A row an evaluation, and two for real pictures; LabError where they are not comparable."""
-    found = [one for run in runs for one in results_of(run)]
+    found = [one for run in runs for one in results_of(run, space)]
     for key in SAME:
         values = {str(one.get(key)) for one in found}
         if len(values) > 1:
@@ -52,7 +58,13 @@ def rows_of(runs: Sequence[str]) -> list[dict[str, Any]]:
     rows = [row_of(one) for one in found]
     first = found[0]
     floor = {"run": f"real pictures, n = {first['n']}", "guidance": None, **first["real"], "seed": first["seed"]}
-    return [*rows, floor, {"run": f"held out, n = {first['held_out_n']}", "guidance": None, **first["held_out"]}]
+    unseen = {
+        "run": f"held out, n = {first['held_out_n']}",
+        "guidance": None,
+        **first["held_out"],
+        "seed": first["seed"],
+    }
+    return [*rows, floor, unseen]
 
 
 def row_of(one: dict[str, Any]) -> dict[str, Any]:
@@ -72,14 +84,14 @@ def about(one: dict[str, Any]) -> str:
 @entry_point("compare", check)
 def main(cfg: DictConfig) -> None:
     """Write a table as CSV and a page."""
-    rows, folder = rows_of(cfg.runs), Path(cfg.out)
+    rows, folder = rows_of(cfg.runs, cfg.space), Path(cfg.out)
     lines = io.StringIO()
     writer = csv.DictWriter(lines, list(dict.fromkeys(key for row in rows for key in row)))
     writer.writeheader()
     writer.writerows(rows)
     write_whole(folder / "compare.csv", lambda staged: staged.write_text(lines.getvalue()))
-    told = about(results_of(cfg.runs[0])[0])
-    command = f"python -m lab.compare runs='[{', '.join(cfg.runs)}]'"
+    told = about(results_of(cfg.runs[0], cfg.space)[0])
+    command = command_line("lab.compare", cfg)
     page(folder / "index.html", "Which is better?", [Section("All measures", told, table=rows, command=command)])
     logger.info("%s\n%s\nopen %s", lines.getvalue(), told, folder / "index.html")
 

@@ -15,9 +15,9 @@ from typing import Any
 
 import torch
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 import lab
-from lab import checkpoint
 from lab.cli import entry_point
 from lab.commands import command_line
 from lab.config import check_types, compose
@@ -25,24 +25,15 @@ from lab.data import ImageSet
 from lab.device import Precision, local_device, this_process
 from lab.diffusion.guidance import check_interval
 from lab.errors import LabError
-from lab.evaluation import (
-    Audit,
-    FeatureSpace,
-    clip_space,
-    inception_space,
-    judge_space,
-    open_clip_space,
-    timm_space,
-)
 from lab.evaluation.agreement import COLOUR_PROMPTS, colours_shown, known_factors, names_met
 from lab.evaluation.cas import cas_seconds, with_cas
-from lab.evaluation.drawing import draw, estimate
-from lab.evaluation.held_out import held_out_figures
+from lab.evaluation.drawing import check_classes, draw, estimate
+from lab.evaluation.held_out import held_out_figures, weights_of
+from lab.evaluation.memorisation import Audit
 from lab.evaluation.report import RESULT, about, distances_plot, pairs, sections, table
+from lab.evaluation.tools import check_space, judge_for, space_of
 from lab.evaluation.worth import Worth, check_reference, floor_pictures, worth
-from lab.evaluators import OWN, clip_of, judge_of
-from lab.judging import Judge
-from lab.model import DiffusionModel
+from lab.evaluators import clip_of
 from lab.parts import Parts
 from lab.render import from_uint8, page, save_image
 from lab.render.provenance import write_whole
@@ -72,60 +63,27 @@ def check(cfg: DictConfig) -> None:
             raise LabError(f"{key}={cfg[key]}: use at least {least}")
     if cfg.guidance_interval is not None:
         check_interval("guidance_interval", cfg.guidance_interval)
-    if cfg.space not in ("judge", "clip", "inception") and cfg.space.partition("/")[0] not in ("timm", "open_clip"):
-        raise LabError(f"space={cfg.space}: use judge, clip, inception, timm/NAME or open_clip/NAME/WEIGHTS")
-
-
-def judge_for(cfg: DictConfig, train: ImageSet) -> Judge | None:
-    """The judge that is named, else the reference one; None for data without classes, in another space than its own.
-
-    Raises LabError unless it knows the classes of the run's data.
-    """
-    if not train.class_names and cfg.space != "judge":
-        return None
-    judge = judge_of(train.class_names, cfg.judge)
-    if judge is None and not train.class_names:
-        raise LabError(
-            f"space=judge: {train.name} has no classes that a judge could learn; use space=inception or clip"
-        )
-    if judge is None:
-        advice = "python -m lab.train +experiment=judge with the run's data trains one"
-        raise LabError(f"judge=...: none is kept that knows the classes of {train.name}; {advice}")
-    return judge
-
-
-def space_of(cfg: DictConfig, judge: Judge | None, model: DiffusionModel) -> FeatureSpace:
-    """Where pictures are compared; LabError where its weights cannot be had."""
-    kind, _, name = cfg.space.partition("/")
-    if kind == "judge":
-        assert judge is not None  # `judge_for` has seen to it
-        return judge_space(judge)
-    if kind == "clip":
-        clip = clip_of(model, cfg.run)
-        if clip is None:
-            raise LabError("space=clip: no CLIP knows this run's data; use space=judge")
-        return clip_space(clip)
-    if kind == "inception":
-        return inception_space(model.device)
-    return (timm_space if kind == "timm" else open_clip_space)(name, model.device)
+    check_space(cfg.space)
 
 
 def evaluate(run: str | Path, **settings: Any) -> dict[str, Any]:
     """What `python -m lab.evaluate run=RUN key=value ...` finds and writes, as in its evaluation.json.
 
-    settings: keys of conf/evaluate.yaml, e.g. guidance_scale=2, n=1020, out="somewhere". Raises LabError like it.
+    settings: keys of conf/evaluate.yaml, e.g. guidance_scale=2, n=1020, data={"root": "/path"}. Of several processes
+    all but the first get {}. Raises LabError like the command.
     """
     cfg = compose("evaluate", [])
     unknown = [key for key in settings if key not in cfg]
     if unknown:
         raise LabError(f"{unknown[0]}=...: lab.evaluate has no such key; it has {', '.join(map(str, cfg))}")
-    given: dict[str, Any] = {"run": str(run), **settings}
-    asked = OmegaConf.merge(cfg, given)
+    given: dict[str, Any] = {key: str(value) if isinstance(value, Path) else value for key, value in settings.items()}
+    try:
+        asked = OmegaConf.merge(cfg, given | {"run": str(run)})
+    except OmegaConfBaseException as error:
+        raise LabError(" ".join(str(error).split())) from error
     assert isinstance(asked, DictConfig)
     check(asked)
-    found = measured(asked)
-    assert found is not None  # a single process
-    return found
+    return measured(asked) or {}
 
 
 @entry_point("evaluate", check)
@@ -144,27 +102,27 @@ def measured(cfg: DictConfig) -> dict[str, Any] | None:
         raise LabError(f"cas_steps={cfg.cas_steps}: classifiers are trained by one process; {advice}")
     model = lab.load(cfg.run, cfg.device or str(local_device()), precision=cfg.precision)
     train, held_out = (pictures_of(cfg.run, split, cfg.data) for split in ("train", "held_out"))  # type: ignore[arg-type]
-    check_reference(cfg.n, len(train))
+    check_reference(cfg.n, len(train), len(held_out))
+    check_classes(model, train)
     if cfg.cas_steps and not getattr(model.conditioner, "class_names", ()):
         raise LabError(f"cas_steps={cfg.cas_steps}: this run knows no classes, which a classifier would learn; use 0")
-    judge = judge_for(cfg, train)
-    space = space_of(cfg, judge and judge.to(model.device), model)
+    judge, clip = judge_for(cfg, train), clip_of(model, cfg.run)
+    space = space_of(cfg, judge and judge.to(model.device), clip, model)
     asked: Any = OmegaConf.to_container(OmegaConf.masked_copy(cfg, list(SETTINGS)))
     asked["guidance_scale"] = model.sampling.guidance_scale if cfg.guidance_scale is None else cfg.guidance_scale
-    folder = folder_of(cfg, asked["guidance_scale"])
+    made, folder = folders_of(cfg, asked["guidance_scale"])
     given = {key: value for key, value in asked.items() if value is not None}
     facts = {**model.provenance, **vars(model.sampling), **given, "n": cfg.n, "data": train.fingerprint}
     floor, _ = floor_pictures(train, cfg.n, cfg.seed)
-    classes, kept = train.labels[floor], Parts(folder, facts)
+    classes, kept = train.labels[floor], Parts(made, facts)
     if processes.is_main_process:
         tell_time(cfg, estimate(model, classes, asked, kept) / processes.num_processes, held_out)
     pixels, labels = draw(model, classes, asked, kept)
-    parts = Parts(folder / "colours", {**facts, "prompts": COLOUR_PROMPTS, "count": cfg.colour_count})
+    parts = Parts(made / "colours", {**facts, "prompts": COLOUR_PROMPTS, "count": cfg.colour_count})
     coloured = colours_shown(model, cfg.colour_count, asked, parts)
     if not processes.is_main_process:
         return None  # the rest is one process's work
     found, audits = worth(pixels, labels, train, held_out, judge, space, cfg.seed)
-    clip = clip_of(model, cfg.run)
     unseen = (held_out.view(torch.arange(len(held_out))), held_out.labels)  # which no evaluator has seen
     sides = {"generated": (from_uint8(pixels), labels), "held_out": unseen}
     for side, pictures in sides.items():
@@ -172,28 +130,31 @@ def measured(cfg: DictConfig) -> dict[str, Any] | None:
     found = found.plus("generated", **coloured)
     if cfg.cas_steps:
         shared = Path(cfg.data.cache_dir or read_config(cfg.run).data.cache_dir) / "cas"
-        found = with_cas(found, cfg.cas_steps, (pixels, labels), train, held_out, folder, shared)
+        found = with_cas(found, cfg.cas_steps, (pixels, labels), train, held_out, made, shared)
     for name, audit in zip(("copies", "pixel_copies"), audits.values(), strict=True):
         save_image(pairs(pixels, train, audit, min(cfg.suspicious, cfg.n)), folder / f"{name}.png", facts)
     facts |= {"clip": clip and f"{clip.name} {clip.fingerprint}"}
-    facts |= {"colour_count": cfg.colour_count, "cas_steps": cfg.cas_steps}
+    facts |= {"colour_count": cfg.colour_count, "cas_steps": cfg.cas_steps, "space_asked": cfg.space}
     factors = known_factors(judge, sides, train) if judge is not None else {}
     return write_report(cfg, folder, facts, found, audits, factors)
 
 
-def folder_of(cfg: DictConfig, guidance_scale: float) -> Path:
-    """Where an evaluation is written: a folder each guidance scale, and each space but the judge's."""
+def folders_of(cfg: DictConfig, guidance_scale: float) -> tuple[Path, Path]:
+    """Where samples of a guidance scale lie, and what is found of them: apart where the space is not the judge's."""
     if cfg.out is not None:
-        return Path(cfg.out)
+        return Path(cfg.out), Path(cfg.out)
+    made = Path(cfg.run) / "evaluation" / f"{guidance_scale:g}"
     space = "" if cfg.space == "judge" else f"_{cfg.space.replace('/', '_')}"
-    return Path(cfg.run) / "evaluation" / f"{guidance_scale:g}{space}"
+    return made, made.with_name(made.name + space)
 
 
 def tell_time(cfg: DictConfig, sampling: float, held_out: ImageSet) -> None:
     """How long it will take, before it begins."""
     text = f"{cfg.n} samples: about {sampling / 60:.0f} minutes"
     if cfg.cas_steps:
-        text += f"; classifiers for CAS: about {cas_seconds(held_out, cfg.cas_steps) / 60:.0f} minutes each of two"
+        text += (
+            f"; classifiers for CAS: about {cas_seconds(held_out, cfg.cas_steps) / 60:.0f} minutes each, of two at most"
+        )
     logger.info("%s", text)
 
 
@@ -201,8 +162,7 @@ def on_held_out(cfg: DictConfig) -> dict[str, Any]:
     """What an autoencoder, a CLIP or a judge does with held-out pictures, as JSON and on the screen."""
     run, pictures = Path(cfg.run), pictures_of(cfg.run, "held_out", cfg.data)  # type: ignore[arg-type]
     found = held_out_figures(run, pictures, cfg.device or local_device())
-    saved = None if read_config(run).task in OWN else checkpoint.latest(run / "checkpoints")
-    facts = {"run": cfg.run, "step": saved and saved.step, "n": len(pictures), "data": pictures.fingerprint}
+    facts = {"run": cfg.run, **weights_of(run), "n": len(pictures), "data": pictures.fingerprint}
     told = {**facts, "held_out": found}
     folder = Path(cfg.out) if cfg.out is not None else run / "evaluation" / "held_out"
     _write_json(folder / RESULT, told)

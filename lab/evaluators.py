@@ -11,6 +11,7 @@ from lab.judging import OWN_JUDGE, Judge, load_judge
 from lab.model import DiffusionModel
 
 OWN = {"flower_clip": runs.OWN_CLIP, "judge": OWN_JUDGE}  # by task, the folder of a run that holds what it trained
+WEIGHTS = "model.safetensors"  # in it
 
 
 def trained_by(run: Path, task: str) -> Path:

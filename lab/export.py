@@ -13,7 +13,7 @@ import shutil
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from omegaconf import DictConfig
 from torch import Tensor
@@ -24,14 +24,14 @@ from lab.clip import load_clip, save_clip
 from lab.clip.load import training_note
 from lab.config import build, check_types
 from lab.errors import LabError
+from lab.evaluation.held_out import weights_of
 from lab.evaluation.report import results
-from lab.evaluators import OWN, trained_by
+from lab.evaluators import OWN, WEIGHTS, trained_by
 from lab.recipes.flower_clip import flower_clip_task
 from lab.runs import CONFIG, OWN_CLIP, check_run, read_config
 
 logger = logging.getLogger(__name__)
 KEPT = (CONFIG, "log.csv", "loss.png", "loss.png.json")
-WEIGHTS = "model.safetensors"  # of a CLIP or a judge
 TYPES = {"run": str | None, "out": str | None, "words": Literal["all", "met"]}
 
 
@@ -67,7 +67,7 @@ def export(run: Path, out: Path, words: str = "all") -> Path:
         shutil.copytree(run / OWN_CLIP, out / OWN_CLIP, dirs_exist_ok=True)
     if cfg.task == "diffusion":  # the sheets of other tasks show real pictures
         _copy_sheet(run, out)
-    _copy_numbers(run, out, found.step)
+    _copy_numbers(run, out, {"step": found.step})
     return saved
 
 
@@ -83,7 +83,7 @@ def _export_own(run: Path, task: str, out: Path, words: Tensor | None) -> Path:
             raise LabError(f"out={out}: holds another {own}; delete it first, or name another folder")
         _copy(source, out, [path.name for path in source.iterdir() if path.is_file()])
     _copy(run, out, KEPT)
-    _copy_numbers(run, out, None)
+    _copy_numbers(run, out, weights_of(run))
     return out
 
 
@@ -114,15 +114,16 @@ def _copy_sheet(run: Path, out: Path) -> None:
             path.with_name(f"{path.name}.json").unlink(missing_ok=True)
 
 
-def _copy_numbers(run: Path, out: Path, step: int | None) -> None:
-    """What lab.evaluate found of this step; what `out` had of earlier ones goes."""
-    of_step = {path: one.get("step") for path, one in results(run).items()}
-    _copy(run, out, [str(path.relative_to(run)) for path, of in of_step.items() if of == step])
-    for path, of in of_step.items():
-        if of != step:
-            logger.warning("%s is of step %s and stays behind: evaluate step %d", path, of, step)
-    for path, one in results(out).items():
-        if one.get("step") != step:
+def _copy_numbers(run: Path, out: Path, of: dict[str, Any]) -> None:
+    """What lab.evaluate found of these weights; what `out` had of others goes."""
+    found = {path: all(one.get(key) == value for key, value in of.items()) for path, one in results(run).items()}
+    current = [str(path.relative_to(run)) for path, fits in found.items() if fits]
+    _copy(run, out, current)
+    for path, fits in found.items():
+        if not fits:
+            logger.warning("%s is of other weights and stays behind: evaluate again", path)
+    for path in results(out):
+        if str(path.relative_to(out)) not in current:
             path.unlink()
 
 

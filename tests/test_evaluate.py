@@ -8,14 +8,19 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
 
-from lab import compare, evaluate
+from lab import compare, evaluate, runs
+from lab.evaluation import FeatureSpace, tools
+from lab.model import DiffusionModel
 
 Command = Callable[..., tuple[int, str]]
 ROOT = Path(__file__).resolve().parents[1]
-OTHERWISE = {"n": 10, "space": "s", "reference": 5, "guidance_scale": 1, "seed": 0, "judge": {}, "held_out_n": 4,
-             "real": {}, "held_out": {}}  # fmt: skip
+OTHERWISE = {
+    **{"n": 10, "held_out_n": 4, "reference": 5, "seed": 0, "guidance_scale": 1, "space": "s", "space_asked": "judge"},
+    **{"judge": {}, "real": {}, "held_out": {}},
+}
 SMALL = ("n=24", "num_inference_steps=2", "suspicious=4", "batch_size=10")
 
 
@@ -45,7 +50,7 @@ def test_it_writes_numbers_beside_those_of_real_pictures(
     )
     assert found["generated"]["clip_similarity"] is None and found["generated"]["colour_accuracy"] is None
     assert "The judge is right about" in said
-    assert "24 samples: about 0 minutes; classifiers for CAS: about 0 minutes each of two" in said
+    assert "24 samples: about 0 minutes; classifiers for CAS: about 0 minutes each, of two at most" in said
     assert [len(side["held_out"]) for side in found["nearest"].values()] == [8, 8]
     settings = {key: yaml.safe_load(value) for key, _, value in (word.partition("=") for word in asked)}
     data = {"cache_dir": str(tmp_path / "cache")}
@@ -81,6 +86,38 @@ def test_compare_puts_runs_beside_real_pictures(
     assert one.startswith(f"{tmp_path},2") and real.startswith('"real pictures, n = 24"')
     assert held_out.startswith('"held out, n = 40"') and "The judge is right about" in said
     assert header.endswith("sampler,spacing,num_inference_steps,seed") and one.endswith("unipc,karras,2,0")
+
+
+def test_another_space_has_its_own_folder_and_the_same_samples(
+    copied: Path, judge_run: Path, run_command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    small = FeatureSpace("small", lambda images: torch.nn.functional.avg_pool2d(images, 4).flatten(1))
+    monkeypatch.setattr(tools, "timm_space", lambda name, device: small)
+    asked = (f"run={copied}", f"judge={judge_run}", "guidance_scale=2", *SMALL)
+    assert run_command(evaluate.main, *asked)[0] == 0
+    monkeypatch.setattr(DiffusionModel, "sample", lambda *_, **__: pytest.fail("sampled again"))
+    code, said = run_command(evaluate.main, *asked, "space=timm/small")
+    assert code == 0, said
+    assert {path.name for path in (copied / "evaluation").iterdir()} == {"2", "2_timm_small"}
+    for space in ("judge", "timm/small"):
+        code, said = run_command(compare.main, f"runs=[{copied}]", f"space={space}", f"out={tmp_path / 'table'}")
+        assert code == 0, said
+    assert "in the space of small" in said
+
+
+def test_without_classes_there_is_a_space_but_no_judge(
+    train: Callable[..., Path], run_command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    small = FeatureSpace("small", lambda images: torch.nn.functional.avg_pool2d(images, 4).flatten(1))
+    monkeypatch.setattr(tools, "timm_space", lambda name, device: small)
+    monkeypatch.setattr(runs, "REFERENCE", tmp_path)  # where no judge is
+    run = train("run", "+experiment=class_cond", "conditioning=unconditional", "training.steps=2")
+    code, said = run_command(evaluate.main, f"run={run}", "guidance_scale=1", *SMALL)
+    assert code == 2 and "judge=...: none is kept that knows the classes of petals" in said
+    code, said = run_command(evaluate.main, f"run={run}", "space=timm/small", "guidance_scale=1", *SMALL)
+    assert code == 0, said
+    found = json.loads((run / "evaluation" / "1_timm_small" / "evaluation.json").read_text())
+    assert found["judge"] == {} and found["generated"]["diversity"] is None and found["generated"]["fid"] > 0
 
 
 def test_what_was_measured_otherwise_is_not_compared(tmp_path: Path) -> None:
@@ -125,7 +162,7 @@ def test_evaluations_of_different_age_stand_in_one_table(run_command: Command, t
     del found["held_out_n"]
     (tmp_path / "old" / "evaluation" / "1" / "evaluation.json").write_text(json.dumps(found))
     code, said = run_command(compare.main, runs, f"out={tmp_path / 'table'}")
-    assert code == 2 and "evaluated by an earlier lab" in said
+    assert code == 2 and "by an earlier lab; python -m lab.evaluate run=" in said
 
 
 @pytest.mark.parametrize(
@@ -152,5 +189,5 @@ def test_mistakes_are_one_line(
 
 def test_runs_that_nobody_evaluated_are_named(run_command: Command, tmp_path: Path) -> None:
     code, said = run_command(compare.main, f"runs=[{tmp_path}]")
-    assert code == 2 and "no evaluation there; python -m lab.evaluate" in said
+    assert code == 2 and "no evaluation in space=judge; python -m lab.evaluate" in said
     assert run_command(compare.main)[0] == 2

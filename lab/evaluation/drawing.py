@@ -9,6 +9,7 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from lab.conditioning import Condition
+from lab.data import ImageSet
 from lab.device import this_process
 from lab.errors import LabError
 from lab.model import DiffusionModel
@@ -85,8 +86,15 @@ def conditions_of(model: DiffusionModel, classes: Tensor) -> tuple[Condition, Te
     if names:
         return model.condition(classes=list(range(len(names)))), classes
     if model.conditioner.dim:
-        raise LabError("this run has conditions, but its data had no classes: there is nothing to ask it for evenly")
+        raise LabError("this run has conditions, but its data had no classes: there is nothing to ask it for")
     return model.condition(), torch.full_like(classes, -1)
+
+
+def check_classes(model: DiffusionModel, images: ImageSet) -> None:
+    """LabError where a set has other classes by now than those that the run learned."""
+    names = tuple(getattr(model.conditioner, "class_names", ()))
+    if names and names != images.class_names:
+        raise LabError(f"data: {images.name} has other classes than the run was trained on; give back the data it had")
 
 
 def estimate(model: DiffusionModel, classes: Tensor, settings: Mapping[str, Any], parts: Parts) -> float:

@@ -1,14 +1,17 @@
 """What an autoencoder, a CLIP or a judge does with pictures that it has not seen."""
 
+from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 import torch
 
+from lab import checkpoint
 from lab.autoencoders import Autoencoder
 from lab.clip import load_clip
 from lab.clip.retrieval import retrieval
 from lab.data import ImageSet
-from lab.evaluators import trained_by
+from lab.evaluators import OWN, WEIGHTS, trained_by
 from lab.judging import load_judge
 from lab.judging.task import recognition
 from lab.quality import psnr, ssim
@@ -29,6 +32,15 @@ def held_out_figures(run: Path, held_out: ImageSet, device: torch.device | str) 
     if task == "judge":
         return recognition(load_judge(trained_by(run, task)).to(device), held_out)
     return retrieval(load_clip(pretrained=str(trained_by(run, task))).to(device), held_out)
+
+
+def weights_of(run: Path) -> dict[str, Any]:
+    """{"step", "weights_sha256"} of what `held_out_figures` looks at; a CLIP's and a judge's are of no step."""
+    task = read_config(run).task
+    if task in OWN:
+        return {"step": None, "weights_sha256": sha256((trained_by(run, task) / WEIGHTS).read_bytes()).hexdigest()}
+    saved = checkpoint.latest(run / "checkpoints")
+    return {"step": saved.step, "weights_sha256": saved.fingerprint("weights")} if saved else {"step": None}
 
 
 @torch.no_grad()

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import matplotlib
+import matplotlib.style
 import torch
 from matplotlib.figure import Figure
 from PIL import Image
@@ -54,8 +54,11 @@ def table(found: Worth) -> list[dict[str, Any]]:
 
 def about(found: Worth) -> str:
     """What must be known to read the numbers."""
-    text = f"{found.n} samples of classes as frequent as in the training set, as many real pictures of the same, and "
-    text += f"{found.held_out_n} held-out ones, each against the same {found.reference} other training pictures. "
+    text = (
+        f"{found.n} samples, as many real pictures of the same classes, and {found.held_out_n} held-out ones (of fewer "
+    )
+    text += "FID is higher, whatever they are, and classes may be mixed otherwise), each against the same "
+    text += f"{found.reference} other training pictures. "
     text += f"Space: {found.space}; seed {found.seed}. "
     if found.judge:
         judge = found.judge
@@ -66,7 +69,7 @@ def about(found: Worth) -> str:
 
 def distances_plot(audits: Mapping[str, Audit]) -> Image.Image:
     """A panel a space: how far generated and held-out pictures are from their nearest training picture."""
-    with matplotlib.style.context(style()):
+    with matplotlib.style.context(style(), after_reset=True):
         figure = Figure(figsize=(4.2 * len(audits), 3.2), layout="constrained")
         for number, (space, one) in enumerate(audits.items(), start=1):
             axes = figure.add_subplot(1, len(audits), number)

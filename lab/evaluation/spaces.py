@@ -60,7 +60,7 @@ def inception_space(device: torch.device | str = "cpu") -> FeatureSpace:
         network = NoTrainInceptionV3(name="inception-v3-compat", features_list=["2048"]).to(device)
     except (ModuleNotFoundError, URLError, OSError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        advice = "pip install torch-fidelity and be online, or use space=judge"
+        advice = "pip install -e '.[inception]' and be online, or use space=judge"
         raise LabError(f"space=inception: its weights are out of reach ({reason}); {advice}") from error
     return FeatureSpace("inception-v3-compat", lambda images: network(((images + 1) * 127.5).round().byte().to(device)))
 

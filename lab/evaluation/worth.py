@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
+from itertools import product
 from typing import Any
 
 import torch
@@ -43,6 +44,8 @@ class Measures:
     cas_top5: float = math.nan
 
 
+AT_A_TIME = 1024  # pictures cropped together
+LEAST_HELD_OUT = 6  # for density and coverage
 SIDES = ("generated", "real", "held_out")
 
 
@@ -92,7 +95,7 @@ def worth(
     pixels: audits by the names of these. Raises LabError where fewer than N would be left for the reference.
     """
     n = len(pixels)
-    check_reference(n, len(train))
+    check_reference(n, len(train), len(held_out))
     floor, rest = floor_pictures(train, n, seed)
     images, unseen = from_uint8(pixels), held_out.view(torch.arange(len(held_out)))
     by_pixels = pixel_space()
@@ -120,8 +123,10 @@ def worth(
     return found, audits
 
 
-def check_reference(n: int, train: int) -> None:
-    """LabError unless the training set has pictures enough for a floor of n and a reference of as many."""
+def check_reference(n: int, train: int, held_out: int) -> None:
+    """LabError unless there are pictures enough for a floor of n, a reference of as many, and a held-out side."""
+    if held_out < LEAST_HELD_OUT:
+        raise LabError(f"{held_out} held-out pictures: at least {LEAST_HELD_OUT} are needed to compare with")
     if train < 2 * n:
         raise LabError(f"n={n}: the floor takes {n} of {train} training pictures, and the rest must not be fewer")
 
@@ -134,20 +139,25 @@ def floor_pictures(train: ImageSet, n: int, seed: int) -> tuple[Tensor, Tensor]:
 
 def _views(train: ImageSet, space: FeatureSpace) -> Iterator[Tensor]:
     """(T, D), twice: the training pictures and their mirror images."""
-    images = train.view(torch.arange(len(train)))
-    yield space(images)
-    yield space(images.flip(-1))
+    middle = train.margin // 2
+    for flipped in (False, True):
+        yield _encoded(train, space, middle, middle, flipped)
 
 
 def _shifted_views(train: ImageSet, space: FeatureSpace) -> Iterator[Tensor]:
     """(T, D) of the crops at both ends and in the middle of the margin, across and down, and their mirror images."""
-    count, places = len(train), sorted({0, train.margin // 2, train.margin})
-    for top in places:
-        for left in places:
-            at = Placement(torch.full((count,), top), torch.full((count,), left), torch.zeros(count, dtype=torch.bool))
-            images = train.crop(torch.arange(count), at)
-            yield space(images)
-            yield space(images.flip(-1))
+    places = sorted({0, train.margin // 2, train.margin})
+    for top, left, flipped in product(places, places, (False, True)):
+        yield _encoded(train, space, top, left, flipped)
+
+
+def _encoded(train: ImageSet, space: FeatureSpace, top: int, left: int, flipped: bool) -> Tensor:
+    """(T, D) of one crop of each picture, some pictures at a time."""
+    features = []
+    for chunk in torch.arange(len(train)).split(AT_A_TIME):
+        at = (torch.full((len(chunk),), top), torch.full((len(chunk),), left), torch.full((len(chunk),), flipped))
+        features.append(space(train.crop(chunk, Placement(*at))))
+    return torch.cat(features)
 
 
 def _measures(images: Tensor, features: Tensor, reference: Tensor, spread: float, seed: int) -> Measures:

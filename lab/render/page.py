@@ -58,7 +58,7 @@ def page(path: str | Path, title: str, sections: Sequence[Section], lead: str = 
     compact: for a page that is sent or kept, pictures go in as JPEGs and videos coded anew, where that is smaller.
 
     Raises:
-        LabError: a picture's or video's file is missing or none, or the page cannot be written.
+        LabError: a picture's file is missing or no picture, a video's is missing, or the page cannot be written.
     """
     ids = _ids(sections)
     template = Template(_resource("page.html"))

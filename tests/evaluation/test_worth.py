@@ -53,7 +53,7 @@ def test_real_pictures_are_worth_the_floor(judge: Judge) -> None:
     assert found.generated.saturation == pytest.approx(found.real.saturation, rel=0.05)
     assert list(audits) == ["small", "pixels 16x16"] and all(len(one.distances) == 90 for one in audits.values())
     assert found.generated.copies < 0.1 and found.generated.pixel_copies < 0.1
-    assert found.held_out.copies < 0.15 and found.held_out.pixel_copies < 0.15
+    assert found.held_out.copies < 0.25 and found.held_out.pixel_copies < 0.25  # of 30 by the least of 30
 
 
 def test_wrong_pictures_are_worth_less(judge: Judge) -> None:

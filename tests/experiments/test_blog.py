@@ -82,7 +82,7 @@ def test_a_figure_that_cannot_be_made_is_left_out(class_run: Path, run_command: 
         ("clip_run=nowhere", "run=nowhere: no config.yaml there"),
         ("preset=quick", "preset=quick: no such option"),
         ("video=avi", "video=avi: use mp4 or gif"),
-        ("compact=85", "compact"),
+        ("compact=85", "compact=85: must be bool"),
         ("+preset.cfg_sweep.values=[]", "values=[]: name at least one"),
     ],
 )
