@@ -70,13 +70,16 @@ def about(found: Worth) -> str:
 def distances_plot(audits: Mapping[str, Audit]) -> Image.Image:
     """A panel a space: how far generated and held-out pictures are from their nearest training picture."""
     with matplotlib.style.context(style(), after_reset=True):
-        figure = Figure(figsize=(4.2 * len(audits), 3.2), layout="constrained")
+        figure = Figure(figsize=(4.6 * len(audits), 3.2), layout="constrained")
         for number, (space, one) in enumerate(audits.items(), start=1):
             axes = figure.add_subplot(1, len(audits), number)
             for label, distances in (("generated", one.distances), ("held out", one.held_out)):
                 axes.ecdf(distances.numpy(), label=label)
             axes.axvline(one.threshold, color="0.6", linewidth=1)
-            axes.set(xlabel=f"distance in {space.split()[0]}'s space (RMS)", ylabel="share of the pictures up to it")
+            axes.set(
+                xlabel=f"RMS distance to the nearest training picture ({space.split()[0]})",
+                ylabel="share of the pictures up to it",
+            )
             axes.legend(loc="lower right")
     return figure_image(figure)
 
@@ -85,14 +88,14 @@ def sections(
     found: Worth, audits: Mapping[str, Audit], factors: Mapping[str, Mapping[str, float]], folder: Path, command: str
 ) -> list[Section]:
     """The page: numbers, and possible copies."""
-    told = " and ".join(f"{int(one.copies.sum())} in {space.split()[0]}'s space" for space, one in audits.items())
+    told = " and ".join(f"{int(one.copies.sum())} ({space.split()[0]})" for space, one in audits.items())
     copies = (
         f"Of {found.n} samples {told} are nearer to a training picture than all but 1 % of held-out ones are (the "
         "line); the nearest are shown. The sheets hold pictures of the data set."
     )
     sheet = [(folder / "distances.png", "distances to the nearest training picture, samples beside held-out pictures")]
     sheet += [
-        (folder / f"{name}.png", f"samples, and below each the nearest training picture, in {space.split()[0]}'s space")
+        (folder / f"{name}.png", f"samples, and below each the nearest training picture ({space.split()[0]})")
         for name, space in zip(("copies", "pixel_copies"), audits, strict=True)
     ]
     numbers = [Section("Numbers", about(found), table=table(found), command=command)]
