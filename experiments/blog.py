@@ -25,6 +25,7 @@ from lab.config import check_keys, check_types, compose
 from lab.device import Precision
 from lab.networks import UNet
 from lab.render import Section, check_video, page
+from lab.render.video import smaller_video
 from lab.runs import check_run
 
 logger = logging.getLogger(__name__)
@@ -156,6 +157,9 @@ def main(cfg: DictConfig) -> None:
         raise LabError("no figure could be made; the lines above say why")
     if cfg.compact:
         page(Path(cfg.out) / "index.html", "A diffusion model from zero", whole, compact=True)
+        for scrub in (scrub for section in whole for scrub in section.scrubs):
+            if cfg.video == "mp4":
+                Path(scrub.video).write_bytes(smaller_video(Path(scrub.video)))  # what the page has
     logger.info("open %s", Path(cfg.out) / "index.html")
 
 

@@ -1,5 +1,6 @@
 """One page of many figures, each with its command and what it cost."""
 
+import base64
 from collections.abc import Callable
 from pathlib import Path
 
@@ -27,9 +28,9 @@ def test_every_figure_is_an_experiment_with_settings_in_both_presets() -> None:
 
 
 def test_classes_are_drawn_by_the_clip_run_where_there_is_no_other() -> None:
-    assert settings_of(compose("blog", ["clip_run=a"]), "cfg_sweep").run == "a"
+    assert settings_of(compose("blog", ["clip_run=a", "class_run=null"]), "cfg_sweep").run == "a"
     with pytest.raises(LabError, match="class_run: name the run that cfg_sweep"):
-        settings_of(compose("blog", ["clip_run=null"]), "cfg_sweep")
+        settings_of(compose("blog", ["clip_run=null", "class_run=null"]), "cfg_sweep")
 
 
 def test_a_key_that_an_experiment_has_not_is_named() -> None:
@@ -49,7 +50,15 @@ def test_evaluations_are_pictures_the_network_was_asked_about(model: DiffusionMo
 def test_the_command_writes_one_page_and_one_a_figure(class_run: Path, run_command: Command, tmp_path: Path) -> None:
     small = ("preset.denoising.num_inference_steps=3", "preset.cfg_sweep.points=3", "preset.cfg_sweep.count=1",
              "preset.cfg_sweep.num_inference_steps=2")  # fmt: skip
-    asked = (f"clip_run={class_run}", "only=[cfg_sweep,denoising]", "preset=fast", f"out={tmp_path / 'out'}", *small)
+    asked = (
+        f"clip_run={class_run}",
+        "class_run=null",
+        "compact=true",
+        "only=[cfg_sweep,denoising]",
+        "preset=fast",
+        f"out={tmp_path / 'out'}",
+        *small,
+    )
     code, said = run_command(blog.main, *asked)
     assert code == 0, said
     html = (tmp_path / "out" / "index.html").read_text()
@@ -57,6 +66,8 @@ def test_the_command_writes_one_page_and_one_a_figure(class_run: Path, run_comma
     assert f"python -m experiments.cfg_sweep run={class_run}" in html
     assert "48 evaluations of the network" in html  # 3 scales x 4 classes x 2 evaluations x 2 branches
     assert (tmp_path / "out" / "cfg_sweep" / "index.html").is_file()
+    kept = (tmp_path / "out" / "cfg_sweep" / "cfg_sweep.mp4").read_bytes()
+    assert base64.b64encode(kept).decode() in html  # the smaller one
 
 
 def test_a_figure_that_cannot_be_made_is_left_out(class_run: Path, run_command: Command, tmp_path: Path) -> None:
@@ -65,6 +76,7 @@ def test_a_figure_that_cannot_be_made_is_left_out(class_run: Path, run_command: 
         "preset=fast",
         f"out={tmp_path / 'out'}",
         f"clip_run={class_run}",
+        "class_run=null",
     )
     code, said = run_command(blog.main, "only=[text_grid,denoising]", *small)
     assert code == 0, said
@@ -89,6 +101,6 @@ def test_a_figure_that_cannot_be_made_is_left_out(class_run: Path, run_command: 
 def test_mistakes_are_one_line_and_write_nothing(
     class_run: Path, run_command: Command, tmp_path: Path, override: str, words: str
 ) -> None:
-    code, said = run_command(blog.main, f"clip_run={class_run}", f"out={tmp_path / 'out'}", override)
+    code, said = run_command(blog.main, f"clip_run={class_run}", "class_run=null", f"out={tmp_path / 'out'}", override)
     assert code == 2 and words in said, said
     assert not (tmp_path / "out").exists()
