@@ -18,7 +18,8 @@ from lab.render import Section, page
 from lab.render.provenance import write_whole
 
 logger = logging.getLogger(__name__)
-SAME = ("n", "data", "space", "reference", "judge", "clip", "colour_count", "cas_steps")  # or figures do not compare
+SAME = ("n", "data", "space", "reference", "judge", "clip")  # or figures do not compare
+WHERE_MEASURED = ("colour_count", "cas_steps")  # the same, but for those that left it out, with 0
 HOW = ("sampler", "spacing", "num_inference_steps", "seed")  # the samples came about
 
 
@@ -51,12 +52,12 @@ def results_of(run: str, space: str = "judge") -> list[dict[str, Any]]:
 def rows_of(runs: Sequence[str], space: str = "judge") -> list[dict[str, Any]]:
     """A row an evaluation, and two for real pictures; LabError where they are not comparable."""
     found = [one for run in runs for one in results_of(run, space)]
-    for key in SAME:
-        values = {str(one.get(key)) for one in found}
+    for key in (*SAME, *WHERE_MEASURED):
+        values = {str(one.get(key)) for one in found if key in SAME or one.get(key)}
         if len(values) > 1:
             raise LabError(f"runs: evaluated with {key} {' and '.join(sorted(values))}, which cannot be compared")
     rows = [row_of(one) for one in found]
-    first = found[0]
+    first = max(found, key=lambda one: one.get("cas_steps") or 0)  # with all that was measured of real pictures
     floor = {"run": f"real pictures, n = {first['n']}", "guidance": None, **first["real"], "seed": first["seed"]}
     unseen = {
         "run": f"held out, n = {first['held_out_n']}",

@@ -128,6 +128,13 @@ def test_what_was_measured_otherwise_is_not_compared(tmp_path: Path) -> None:
         (folder / "evaluation.json").write_text(json.dumps(told))
     with pytest.raises(compare.LabError, match="evaluated with n 10 and 20, which cannot be compared"):
         compare.rows_of([str(tmp_path / "a"), str(tmp_path / "b")])
+    for name, steps in (("c", 0), ("d", 600), ("e", 900)):
+        folder = tmp_path / name / "evaluation" / "1"
+        folder.mkdir(parents=True)
+        (folder / "evaluation.json").write_text(json.dumps({**OTHERWISE, "cas_steps": steps, "generated": {}}))
+    assert len(compare.rows_of([str(tmp_path / "c"), str(tmp_path / "d")])) == 4  # the first has no CAS
+    with pytest.raises(compare.LabError, match="evaluated with cas_steps 600 and 900"):
+        compare.rows_of([str(tmp_path / "d"), str(tmp_path / "e")])
 
 
 @pytest.mark.slow
