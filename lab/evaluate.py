@@ -152,9 +152,8 @@ def tell_time(cfg: DictConfig, sampling: float, held_out: ImageSet) -> None:
     """How long it will take, before it begins."""
     text = f"{cfg.n} samples: about {sampling / 60:.0f} minutes"
     if cfg.cas_steps:
-        text += (
-            f"; classifiers for CAS: about {cas_seconds(held_out, cfg.cas_steps) / 60:.0f} minutes each, of two at most"
-        )
+        minutes = cas_seconds(held_out, cfg.cas_steps) / 60
+        text += f"; classifiers for CAS: about {minutes:.0f} minutes each, of two at most"
     logger.info("%s", text)
 
 

@@ -97,7 +97,7 @@ def worth(
     n = len(pixels)
     check_reference(n, len(train), len(held_out))
     floor, rest = floor_pictures(train, n, seed)
-    images, unseen = from_uint8(pixels), held_out.view(torch.arange(len(held_out)))
+    images, real, unseen = from_uint8(pixels), train.view(floor), held_out.view(torch.arange(len(held_out)))
     by_pixels = pixel_space()
     reference, generated, of_held_out = space(train.view(rest)), space(images), space(unseen)
     audits = {
@@ -108,7 +108,7 @@ def worth(
     sides = {}
     for side, (given, features, classes) in {
         "generated": (images, generated, labels),
-        "real": (train.view(floor), space(train.view(floor)), train.labels[floor]),
+        "real": (real, space(real), train.labels[floor]),
         "held_out": (unseen, of_held_out, held_out.labels),
     }.items():
         spread = within_classes(features, classes) if classed else math.nan
