@@ -3,7 +3,7 @@
 import csv
 import io
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -57,15 +57,19 @@ def rows_of(runs: Sequence[str], space: str = "judge") -> list[dict[str, Any]]:
         if len(values) > 1:
             raise LabError(f"runs: evaluated with {key} {' and '.join(sorted(values))}, which cannot be compared")
     rows = [row_of(one) for one in found]
-    first = max(found, key=lambda one: one.get("cas_steps") or 0)  # with all that was measured of real pictures
-    floor = {"run": f"real pictures, n = {first['n']}", "guidance": None, **first["real"], "seed": first["seed"]}
-    unseen = {
-        "run": f"held out, n = {first['held_out_n']}",
-        "guidance": None,
-        **first["held_out"],
-        "seed": first["seed"],
-    }
-    return [*rows, floor, unseen]
+    first = found[0]
+    for side, name, n in (("real", "real pictures", first["n"]), ("held_out", "held out", first["held_out_n"])):
+        real = {"run": f"{name}, n = {n}", "guidance": None, **anywhere(found, side), "seed": first["seed"]}
+        rows.append(real)
+    return rows
+
+
+def anywhere(found: Sequence[Mapping[str, Any]], side: str) -> dict[str, Any]:
+    """What any of the evaluations tells of real pictures, since not all measure all."""
+    told: dict[str, Any] = {}
+    for one in found:
+        told |= {key: value for key, value in one[side].items() if value is not None or key not in told}
+    return told
 
 
 def row_of(one: dict[str, Any]) -> dict[str, Any]:

@@ -25,7 +25,7 @@ from lab.data import ImageSet
 from lab.device import Precision, local_device, this_process
 from lab.diffusion.guidance import check_interval
 from lab.errors import LabError
-from lab.evaluation.agreement import COLOUR_PROMPTS, colours_shown, known_factors, names_met
+from lab.evaluation.agreement import COLOUR_PROMPTS, colours_found, colours_shown, known_factors, names_met
 from lab.evaluation.cas import cas_seconds, with_cas
 from lab.evaluation.drawing import check_classes, draw, estimate
 from lab.evaluation.held_out import held_out_figures, weights_of
@@ -123,11 +123,16 @@ def measured(cfg: DictConfig) -> dict[str, Any] | None:
     if not processes.is_main_process:
         return None  # the rest is one process's work
     found, audits = worth(pixels, labels, train, held_out, judge, space, cfg.seed)
-    unseen = (held_out.view(torch.arange(len(held_out))), held_out.labels)  # which no evaluator has seen
-    sides = {"generated": (from_uint8(pixels), labels), "held_out": unseen}
+    unseen = held_out.view(torch.arange(len(held_out)))  # which no evaluator has seen
+    sides = {
+        "generated": (from_uint8(pixels), labels),
+        "real": (train.view(floor), classes),
+        "held_out": (unseen, held_out.labels),
+    }
     for side, pictures in sides.items():
         found = found.plus(side, **names_met(clip, *pictures, train.class_names))
-    found = found.plus("generated", **coloured)
+        shown = coloured if side == "generated" else colours_found(clip, pictures[0], cfg.colour_count)
+        found = found.plus(side, **shown)
     if cfg.cas_steps:
         shared = Path(cfg.data.cache_dir or read_config(cfg.run).data.cache_dir) / "cas"
         found = with_cas(found, cfg.cas_steps, (pixels, labels), train, held_out, made, shared)

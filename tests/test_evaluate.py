@@ -46,7 +46,9 @@ def test_it_writes_numbers_beside_those_of_real_pictures(
     assert found["guidance_scale"] == 2 and found["judge"]["images"] == 40 and found["space"].startswith("judge ")
     assert found["factors"].keys() >= {"petal_colour", "petal_count"}
     assert all(
-        0 <= shares[side] <= 1 for shares in found["factors"].values() for side in ("generated", "held_out", "chance")
+        0 <= shares[side] <= 1
+        for shares in found["factors"].values()
+        for side in ("generated", "real", "held_out", "chance")
     )
     assert found["generated"]["clip_similarity"] is None and found["generated"]["colour_accuracy"] is None
     assert "The judge is right about" in said
@@ -70,9 +72,10 @@ def test_of_a_clip_run_names_and_colours_are_measured_too(
     code, said = run_command(evaluate.main, f"run={clip_run}", *asked, "colour_count=1")
     assert code == 0, said
     found = json.loads((tmp_path / "evaluation" / "2" / "evaluation.json").read_text())
-    assert -1 <= found["generated"]["clip_similarity"] <= 1 and -1 <= found["held_out"]["clip_similarity"] <= 1
-    assert found["generated"]["colour_accuracy"] in [part / 8 for part in range(9)]
-    assert found["real"]["colour_accuracy"] is None and found["colour_count"] == 1
+    for side in ("generated", "real", "held_out"):
+        assert -1 <= found[side]["clip_similarity"] <= 1
+        assert found[side]["colour_accuracy"] in [part / 8 for part in range(9)]
+    assert found["colour_count"] == 1
 
 
 def test_compare_puts_runs_beside_real_pictures(
@@ -131,8 +134,12 @@ def test_what_was_measured_otherwise_is_not_compared(tmp_path: Path) -> None:
     for name, steps in (("c", 0), ("d", 600), ("e", 900)):
         folder = tmp_path / name / "evaluation" / "1"
         folder.mkdir(parents=True)
-        (folder / "evaluation.json").write_text(json.dumps({**OTHERWISE, "cas_steps": steps, "generated": {}}))
-    assert len(compare.rows_of([str(tmp_path / "c"), str(tmp_path / "d")])) == 4  # the first has no CAS
+        real = {"fid": 1.5, "cas_top1": 0.25 if steps else None, "colour_accuracy": None if steps else 0.5}
+        told = {**OTHERWISE, "cas_steps": steps, "generated": {}, "real": real}
+        (folder / "evaluation.json").write_text(json.dumps(told))
+    rows = compare.rows_of([str(tmp_path / "c"), str(tmp_path / "d")])
+    assert len(rows) == 4  # the first has no CAS, and the second no colours
+    assert {key: rows[2][key] for key in real} == {"fid": 1.5, "cas_top1": 0.25, "colour_accuracy": 0.5}
     with pytest.raises(compare.LabError, match="evaluated with cas_steps 600 and 900"):
         compare.rows_of([str(tmp_path / "d"), str(tmp_path / "e")])
 

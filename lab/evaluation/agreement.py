@@ -17,6 +17,7 @@ from lab.evaluation.drawing import sampled
 from lab.judging import Judge
 from lab.model import DiffusionModel
 from lab.parts import Parts
+from lab.render import to_uint8
 
 AT_A_TIME = 128  # pictures looked at together
 # The eight colours that flowers have, in sentences that are no training caption.
@@ -50,8 +51,12 @@ class Similarity:
 
     def __call__(self, images: Tensor, which: Tensor) -> Tensor:
         """images (B, 3, H, W) in [-1, 1], which (B,) phrase each is compared with -> (B,)."""
-        vectors = torch.cat([self.clip.encode_images(part).cpu() for part in images.split(AT_A_TIME)])
-        return (vectors * self.texts[which]).sum(dim=1)
+        return (encoded(self.clip, images) * self.texts[which]).sum(dim=1)
+
+
+def encoded(clip: Clip, images: Tensor) -> Tensor:
+    """The vectors (N, D) of pictures (N, 3, H, W) in [-1, 1], some at a time."""
+    return torch.cat([clip.encode_images(part).cpu() for part in images.split(AT_A_TIME)])
 
 
 def factors_of_classes(images: ImageSet) -> dict[str, list[str]]:
@@ -103,6 +108,20 @@ def colours_shown(model: DiffusionModel, count: int, settings: Mapping[str, Any]
     condition = model.condition(list(COLOUR_PROMPTS.values()))
     pixels = sampled(model, condition, which, range(len(which)), settings, parts)
     shares = [share_of(colour, some) for colour, some in zip(COLOUR_PROMPTS, pixels.split(count), strict=True)]
+    return {"colour_accuracy": sum(shares) / len(shares)}
+
+
+def colours_found(clip: Clip | None, images: Tensor, count: int) -> dict[str, float]:
+    """{"colour_accuracy"} of the `count` pictures that a CLIP finds first to each colour prompt; {} without it.
+
+    Of real pictures (N, 3, H, W) in [-1, 1] it tells what the prompts mean to the CLIP alone.
+    """
+    if clip is None or count == 0:
+        return {}
+    texts = phrase_vectors(clip, [[prompt] for prompt in COLOUR_PROMPTS.values()])
+    chosen = (texts @ encoded(clip, images).T).topk(min(count, len(images)), dim=1).indices
+    pixels = [torch.from_numpy(to_uint8(images[some])) for some in chosen]
+    shares = [share_of(colour, some) for colour, some in zip(COLOUR_PROMPTS, pixels, strict=True)]
     return {"colour_accuracy": sum(shares) / len(shares)}
 
 

@@ -10,6 +10,7 @@ from lab.seeding import generator
 
 AT_A_TIME = 512  # rows of distances held together
 SHARES = (0.0, 0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 1.0)  # of the pictures, at which distances are told
+NOWHERE = -1  # number of a picture that is none of the training set
 QUANTILE = 0.01  # of held-out pictures that are nearer to the training set than what counts as a copy
 
 
@@ -20,12 +21,14 @@ class Audit:
     distances   (N,) to the nearest, root mean square of the numbers
     neighbours  (N,) its number in the training set; mirrored training pictures count as the pictures
     held_out    (M,) the same distances of held-out pictures
+    real        (R,) and of training pictures, each to the nearest other one
     threshold   up to which a picture counts as a copy: nearer than all but QUANTILE of the held-out ones are
     """
 
     distances: Tensor
     neighbours: Tensor
     held_out: Tensor
+    real: Tensor
     threshold: float
 
     @property
@@ -45,13 +48,18 @@ class Audit:
         of_threshold, counted = self.held_out[order[::2]], self.held_out[order[1::2]]
         return float((counted <= of_threshold.quantile(QUANTILE)).float().mean())
 
+    @property
+    def rate_real(self) -> float:
+        """Share of training pictures with another one so near: how often the data themselves repeat a picture."""
+        return float((self.real <= self.threshold).float().mean())
+
     def facts(self) -> "AuditFacts":
         """What is told of the distances."""
-        generated, held_out = (
+        generated, held_out, real = (
             [round(float(x), 4) for x in distances.quantile(torch.tensor(SHARES))]
-            for distances in (self.distances, self.held_out)
+            for distances in (self.distances, self.held_out, self.real)
         )
-        return AuditFacts(round(self.threshold, 4), list(SHARES), generated, held_out)
+        return AuditFacts(round(self.threshold, 4), list(SHARES), generated, held_out, real)
 
     def suspicious(self, count: int) -> Tensor:
         """Numbers of the generated pictures that are nearest to a training picture, nearest first."""
@@ -66,23 +74,42 @@ class AuditFacts:
     shares: list[float]
     generated: list[float]
     held_out: list[float]
+    real: list[float]
 
 
-def audit(generated: Tensor, train: Iterable[Tensor], held_out: Tensor) -> Audit:
-    """Of rows (N, D) and (M, D), pixels or features, and views (T, D) of the training pictures, e.g. mirrored."""
-    distances, neighbours = nearest(torch.cat([generated, held_out]), train)
-    count = len(generated)
-    of_held_out = distances[count:]
-    return Audit(distances[:count], neighbours[:count], of_held_out, float(of_held_out.quantile(QUANTILE)))
+def audit(generated: Tensor, train: Iterable[Tensor], held_out: Tensor, real: tuple[Tensor, Tensor]) -> Audit:
+    """Of rows (N, D) and (M, D), pixels or features, and views (T, D) of the training pictures, e.g. mirrored.
+
+    real   rows (R, D) of some training pictures and their numbers (R,), each compared with all but itself
+    """
+    features, numbers = real
+    rows = torch.cat([generated, held_out, features])
+    itself = torch.cat([torch.full((len(rows) - len(numbers),), NOWHERE), numbers])
+    distances, neighbours = nearest(rows, train, itself)
+    of_generated, of_held_out, of_real = distances.split([len(generated), len(held_out), len(numbers)])
+    threshold = float(of_held_out.quantile(QUANTILE))
+    return Audit(of_generated, neighbours[: len(generated)], of_held_out, of_real, threshold)
 
 
-def nearest(rows: Tensor, train: Iterable[Tensor]) -> tuple[Tensor, Tensor]:
-    """Distance (N,) of rows (N, D) to the nearest of T pictures in any of their views (T, D), and its number (N,)."""
+def nearest(rows: Tensor, train: Iterable[Tensor], itself: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """Distance (N,) of rows (N, D) to the nearest of T pictures in any of their views (T, D), and its number (N,).
+
+    itself   (N,) numbers of pictures that the rows are not compared with, in any view; NOWHERE for none
+    """
     distances, numbers = torch.full((len(rows),), torch.inf), torch.zeros(len(rows), dtype=torch.long)
+    left_out = torch.full((len(rows),), NOWHERE) if itself is None else itself
     for view in train:  # one at a time: there may be many
-        found = [torch.cdist(part.float(), view.float()).argmin(dim=1) for part in rows.split(AT_A_TIME)]
-        which = torch.cat(found)
+        pieces = zip(rows.split(AT_A_TIME), left_out.split(AT_A_TIME), strict=True)
+        which = torch.cat([_nearest_of(part.float(), view.float(), numbers) for part, numbers in pieces])
         apart = (rows.float() - view[which].float()).norm(dim=1)  # cdist's own are not exact near 0
         numbers = torch.where(apart < distances, which, numbers)
         distances = torch.minimum(apart, distances)
     return distances / rows.shape[1] ** 0.5, numbers
+
+
+def _nearest_of(rows: Tensor, view: Tensor, itself: Tensor) -> Tensor:
+    """(N,) the nearest row of the view (T, D) to each of (N, D), but for these."""
+    apart = torch.cdist(rows, view)
+    of_training = (itself != NOWHERE).nonzero()[:, 0]
+    apart[of_training, itself[of_training]] = torch.inf
+    return apart.argmin(dim=1)

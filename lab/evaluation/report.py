@@ -63,17 +63,20 @@ def about(found: Worth) -> str:
     if found.judge:
         judge = found.judge
         text += f"The judge is right about {judge['top1']:.1%} of held-out pictures, and has the class among its first "
-        text += f"five for {judge['top5']:.1%}; it has learned the training pictures, not the held-out ones."
-    return text.strip()
+        text += f"five for {judge['top5']:.1%}. "
+    text += "Judge and CLIP have learned the real pictures of the training set, so that what they say of them is the "
+    text += "most that can be got, and have seen no held-out one. Copies among real pictures have another training "
+    text += "picture so near; their colours are those of the pictures that the CLIP finds first to the same sentences."
+    return text
 
 
 def distances_plot(audits: Mapping[str, Audit]) -> Image.Image:
-    """A panel a space: how far generated and held-out pictures are from their nearest training picture."""
+    """A panel a space: how far pictures of each kind are from the nearest (other) training picture."""
     with matplotlib.style.context(style(), after_reset=True):
         figure = Figure(figsize=(4.6 * len(audits), 3.2), layout="constrained")
         for number, (space, one) in enumerate(audits.items(), start=1):
             axes = figure.add_subplot(1, len(audits), number)
-            for label, distances in (("generated", one.distances), ("held out", one.held_out)):
+            for label, distances in (("generated", one.distances), ("held out", one.held_out), ("training", one.real)):
                 axes.ecdf(distances.numpy(), label=label)
             axes.axvline(one.threshold, color="0.6", linewidth=1)
             axes.set(
@@ -93,7 +96,9 @@ def sections(
         f"Of {found.n} samples {told} are nearer to a training picture than all but 1 % of held-out ones are (the "
         "line); the nearest are shown. The sheets hold pictures of the data set."
     )
-    sheet = [(folder / "distances.png", "distances to the nearest training picture, samples beside held-out pictures")]
+    sheet = [
+        (folder / "distances.png", "distances to the nearest (other) training picture, and those of real pictures")
+    ]
     sheet += [
         (folder / f"{name}.png", f"samples, and below each the nearest training picture ({space.split()[0]})")
         for name, space in zip(("copies", "pixel_copies"), audits, strict=True)

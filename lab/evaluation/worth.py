@@ -36,10 +36,11 @@ class Measures:
     top5: float
     diversity: float  # mean distance within a class, root mean square of the space's numbers
     saturation: float  # HSV, mean over pixels
-    copies: float  # share nearer to a training picture than nearly all held-out ones are, in the space; see `Audit`
+    copies: float  # share nearer to a (real: another) training picture than nearly all held-out ones are; see `Audit`
     pixel_copies: float  # the same by their pixels
     clip_similarity: float = math.nan  # mean cosine with the name of the class, where a CLIP knows the data
-    colour_accuracy: float = math.nan  # share of samples of colour prompts with the colour, for runs that take prompts
+    colour_accuracy: float = math.nan  # share of samples of colour prompts with the colour, for runs that take prompts;
+    # of real ones, among those that the CLIP finds first to the prompts
     cas_top1: float = math.nan  # share of held-out pictures that a classifier trained on these alone is right about
     cas_top5: float = math.nan
 
@@ -54,7 +55,8 @@ class Worth:
     """What generated pictures got, beside real ones against the same reference.
 
     `real` are other training pictures, as many and of the same classes: the floor. The judge and a CLIP have learned
-    them and the reference, but neither the samples nor the held-out pictures: `held_out` tells what that is worth.
+    them and the reference, but neither the samples nor the held-out pictures: what they say of `real` is the most that
+    can be got, and `held_out` what new pictures get.
     """
 
     generated: Measures
@@ -99,27 +101,32 @@ def worth(
     floor, rest = floor_pictures(train, n, seed)
     images, real, unseen = from_uint8(pixels), train.view(floor), held_out.view(torch.arange(len(held_out)))
     by_pixels = pixel_space()
-    reference, generated, of_held_out = space(train.view(rest)), space(images), space(unseen)
+    reference, generated, of_held_out, of_real = (space(given) for given in (train.view(rest), images, unseen, real))
     audits = {
-        space.name: audit(generated, _views(train, space), of_held_out),
-        by_pixels.name: audit(by_pixels(images), _shifted_views(train, by_pixels), by_pixels(unseen)),
+        space.name: audit(generated, _views(train, space), of_held_out, (of_real, floor)),
+        by_pixels.name: audit(
+            by_pixels(images), _shifted_views(train, by_pixels), by_pixels(unseen), (by_pixels(real), floor)
+        ),
     }
     classed = bool((labels >= 0).all())  # else distances within classes of samples would be those between classes
-    sides = {}
-    for side, (given, features, classes) in {
+    pictures = {
         "generated": (images, generated, labels),
-        "real": (real, space(real), train.labels[floor]),
+        "real": (real, of_real, train.labels[floor]),
         "held_out": (unseen, of_held_out, held_out.labels),
-    }.items():
+    }
+    sides = {}
+    for side, (given, features, classes) in pictures.items():
         spread = within_classes(features, classes) if classed else math.nan
         sides[side] = _measures(given, features, reference, spread, seed)
     found = Worth(**sides, judge=judge.held_out if judge else {}, n=n, held_out_n=len(held_out), reference=len(rest),
                   space=space.name, seed=seed)  # fmt: skip
     if judge is not None:
-        for side, (given, classes) in {"generated": (images, labels), "held_out": (unseen, held_out.labels)}.items():
+        for side, (given, _, classes) in pictures.items():
             found = found.plus(side, **shares_recognised(judge, given, classes))
     for name, one in zip(("copies", "pixel_copies"), audits.values(), strict=True):
-        found = found.plus("generated", **{name: one.rate}).plus("held_out", **{name: one.rate_held_out})
+        rates = {"generated": one.rate, "real": one.rate_real, "held_out": one.rate_held_out}
+        for side, rate in rates.items():
+            found = found.plus(side, **{name: rate})
     return found, audits
 
 

@@ -11,11 +11,13 @@ from lab.evaluation.agreement import (
     Similarity,
     chance_of,
     colour_in,
+    colours_found,
     factors_of_classes,
     factors_recovered,
     share_of,
 )
 from lab.judging import Judge, JudgeNetwork
+from lab.render import from_uint8
 
 NAMES = ("three red", "five red", "three blue")
 FACTORS = ({"count": 3, "colour": "red"}, {"count": 5, "colour": "red"}, {"count": 3, "colour": "blue"})
@@ -79,3 +81,29 @@ def test_similarity_is_the_cosine_with_the_classes_name() -> None:
 
     similarity = Similarity(Fake(), [["a rose"], ["a blue iris"]])  # type: ignore[arg-type]
     assert similarity(torch.zeros(3, 3, 4, 4), torch.tensor([0, 0, 1])).tolist() == pytest.approx([0.6, 0.6, 0.8])
+
+
+def test_colours_of_real_pictures_are_of_those_that_the_clip_finds_first() -> None:
+    """A CLIP that reads colours finds them; one for which all prompts mean blue finds blue ones to each."""
+    colours = {"red": (230, 10, 20), "yellow": (250, 220, 20), "blue": (20, 30, 230), "white": (250, 250, 250)}
+    pixels = torch.tensor([colours[name] for name in colours for _ in range(4)], dtype=torch.uint8)
+    images = from_uint8(pixels[:, None, None].expand(16, 16, 16, 3))
+
+    class Fake:
+        def __init__(self, meaning: dict[str, str]) -> None:
+            self.meaning = meaning
+
+        def encode_text(self, prompts: list[str]) -> Tensor:
+            words = [self.meaning.get(str(colour_in(prompt)), "none") for prompt in prompts]
+            return torch.tensor([[float(word == name) for name in colours] for word in words]) + 1e-6
+
+        def encode_images(self, images: Tensor) -> Tensor:
+            nearest = torch.cdist(images.mean(dim=(2, 3)), from_uint8(TABLE)[:, :, 0, 0]).argmin(dim=1)
+            return torch.eye(4)[nearest]
+
+    TABLE = torch.tensor(list(colours.values()), dtype=torch.uint8)[:, None, None]
+    reads = Fake({name: name for name in colours})
+    assert colours_found(reads, images, 2)["colour_accuracy"] == 4 / 8  # of the eight colours four are there
+    assert colours_found(Fake(dict.fromkeys(COLOUR_PROMPTS, "blue")), images, 2)["colour_accuracy"] == 1 / 8
+    assert colours_found(reads, images, 99)["colour_accuracy"] == pytest.approx(0.25 * 4 / 8)
+    assert colours_found(None, images, 2) == colours_found(reads, images, 0) == {}

@@ -48,11 +48,12 @@ def test_real_pictures_are_worth_the_floor(judge: Judge) -> None:
     assert found.generated.fid == pytest.approx(found.real.fid, rel=0.6)
     assert abs(found.generated.kid) < 5 * found.generated.kid_error
     assert found.generated.precision == pytest.approx(found.real.precision, abs=0.15)
-    assert found.generated.top1 == found.held_out.top1 == 1.0 and math.isnan(found.real.top1)  # which it has learned
+    assert found.generated.top1 == found.held_out.top1 == found.real.top1 == 1.0
     assert found.held_out_n == 60 and found.held_out.kid == pytest.approx(0, abs=5 * found.held_out.kid_error)
     assert found.generated.saturation == pytest.approx(found.real.saturation, rel=0.05)
     assert list(audits) == ["small", "pixels 16x16"] and all(len(one.distances) == 90 for one in audits.values())
     assert found.generated.copies < 0.1 and found.generated.pixel_copies < 0.1
+    assert found.real.copies < 0.1 and found.real.pixel_copies < 0.1  # each beside all others
     assert found.held_out.copies < 0.25 and found.held_out.pixel_copies < 0.25  # of 30 by the least of 30
 
 
@@ -73,6 +74,7 @@ def test_planted_copies_are_counted(judge: Judge) -> None:
     pixels[:45] = train.pixels[:45]
     pixels[45:50] = train.pixels[45:50].flip(2)  # mirrored
     found, audits = worth(pixels, others.labels, train, held_out, judge, SPACE)
+    assert found.real.pixel_copies < 0.1  # though the samples hold some of them
     for audit in audits.values():
         assert audit.neighbours[:50].tolist() == list(range(50)) and bool(audit.copies[:50].all())
     assert found.generated.copies == pytest.approx(50 / 90, abs=0.05)
