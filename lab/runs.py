@@ -125,7 +125,7 @@ def load(
         raise LabError(f"{found.path}: does not fit the model that {Path(run) / CONFIG} describes") from error
     if isinstance(model.conditioner, ClipConditioner) and model.conditioner.pretrained == "flower_clip":
         model.conditioner.pretrained = str(_own_clip(Path(run), cfg.clip_model))
-    model.origin = {"run": str(run), "step": found.step, "weights_sha256": found.fingerprint(weights)}
+    model.origin = {"run": str(Path(run)), "step": found.step, "weights_sha256": found.fingerprint(weights)}
     model = _on_device(model, device).eval()
     model.precision = precision
     computes_bf16(precision, model.device)  # refuses what is none

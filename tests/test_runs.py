@@ -63,6 +63,11 @@ def test_it_knows_its_defaults_its_classes_and_where_it_comes_from(class_run: Pa
     assert model.provenance == {"run": str(class_run), "step": 6, "weights_sha256": digest, "precision": "fp32"}
 
 
+def test_a_run_is_the_same_however_its_folder_is_written(class_run: Path) -> None:
+    """Samples that an evaluation has kept are known by it."""
+    assert lab.load(f"{class_run}/").provenance == lab.load(class_run).provenance
+
+
 def test_a_run_may_be_moved(class_run: Path, copied: Path) -> None:
     asked = {"classes": ["five round red petals", 3], "seed": 4}
     before = sampled(lab.load(class_run), **asked)

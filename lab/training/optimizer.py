@@ -27,8 +27,8 @@ def clip(adamw: AdamW, parameters: Iterable[nn.Parameter], limit: float) -> Tens
     """
     parameters = [p for p in parameters if p.grad is not None]
     norm = torch.nn.utils.get_total_norm(p.grad for p in parameters if p.grad is not None)
-    if limit and adamw.defaults["fused"]:
-        adamw.grad_scale = (norm / limit).clamp(min=1)  # type: ignore[attr-defined]
+    if adamw.defaults["fused"]:
+        adamw.grad_scale = (norm / limit).clamp(min=1) if limit else None  # type: ignore[attr-defined]
     elif limit:
         torch.nn.utils.clip_grads_with_norm_(parameters, limit, norm)
     return norm

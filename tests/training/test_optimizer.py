@@ -46,6 +46,17 @@ def test_the_moments_are_those_of_the_scaled_gradient() -> None:
         torch.testing.assert_close(moments[f"{name}/exp_avg"], 0.5 * grad * 0.25 / norm)
 
 
+def test_a_limit_that_is_lifted_scales_nothing() -> None:
+    network, grads = a_network(), {name: p.grad.clone() for name, p in a_network().named_parameters()}  # type: ignore[union-attr]
+    adamw = make_adamw(network.parameters(), TrainingSettings(betas=(0.0, 0.0)), CPU)
+    for limit in (0.25, 0.0):
+        clip(adamw, network.parameters(), limit)
+    adamw.step()
+    moments = state_tensors(adamw, grads)
+    for name, grad in grads.items():
+        torch.testing.assert_close(moments[f"{name}/exp_avg"], grad)
+
+
 def test_a_state_comes_back_in_the_parameters_layout() -> None:
     network = a_network()
     adamw = make_adamw(network.parameters(), TrainingSettings(), CPU)
