@@ -200,7 +200,8 @@ def run(cfg: DictConfig) -> Report:
             sections.append(Section(title, told(row), images=[(own / "colours.png", "one noise for all")]))
     write_whole(folder / "modality_gap.csv", lambda staged: staged.write_text(to_csv(rows)))
     table = [{"cures": row.cures, **asdict(row)} for row in rows]
-    text = next((judge.about for judge in judges if judge is not None), "")
+    text = " ".join(dict.fromkeys(judge.about for judge in judges if judge is not None))
+    logger.info("%s", text)
     measured = Section("Measured", text, table=table, command=command_line("experiments.modality_gap", cfg))
     return Report(folder, "Does it hear words as it sees pictures?", [measured, *sections])
 

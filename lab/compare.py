@@ -20,7 +20,15 @@ from lab.render.provenance import write_whole
 logger = logging.getLogger(__name__)
 SAME = ("n", "data", "space", "reference", "judge", "clip")  # or figures do not compare
 WHERE_MEASURED = ("colour_count", "cas_steps")  # the same, but for those that left it out, with 0
-HOW = ("sampler", "spacing", "num_inference_steps", "seed")  # the samples came about
+HOW = (
+    "n",
+    "colour_n",
+    "sampler",
+    "spacing",
+    "num_inference_steps",
+    "guidance_interval",
+    "seed",
+)  # the samples came about
 
 
 def check(cfg: DictConfig) -> None:
@@ -33,7 +41,10 @@ def check(cfg: DictConfig) -> None:
 
 
 def results_of(run: str, space: str = "judge") -> list[dict[str, Any]]:
-    """All evaluations of a run in a space, by guidance scale; LabError for none, or for one that cannot be read."""
+    """All evaluations of a run in a space, by guidance scale, those of fewer samples than others left out.
+
+    Raises LabError for none, or for one that cannot be read.
+    """
     kept = results(Path(run))
     if kept and all("generated" not in one for one in kept.values()):
         raise LabError(f"runs={run}: it is no diffusion model; its figures are in {run}/evaluation/held_out")
@@ -46,7 +57,8 @@ def results_of(run: str, space: str = "judge") -> list[dict[str, Any]]:
             found.append({**one, "run_name": run})
     if not found:
         raise LabError(f"runs={run}: no evaluation in space={space}; python -m lab.evaluate run={run} makes one")
-    return sorted(found, key=lambda one: float(one["guidance_scale"]))
+    most = max(one["n"] for one in found)
+    return sorted((one for one in found if one["n"] == most), key=lambda one: float(one["guidance_scale"]))
 
 
 def rows_of(runs: Sequence[str], space: str = "judge") -> list[dict[str, Any]]:
@@ -58,8 +70,9 @@ def rows_of(runs: Sequence[str], space: str = "judge") -> list[dict[str, Any]]:
             raise LabError(f"runs: evaluated with {key} {' and '.join(sorted(values))}, which cannot be compared")
     rows = [row_of(one) for one in found]
     first = found[0]
+    alike = [one for one in found if one["seed"] == first["seed"]]  # other seeds have other real pictures
     for side, name, n in (("real", "real pictures", first["n"]), ("held_out", "held out", first["held_out_n"])):
-        real = {"run": f"{name}, n = {n}", "guidance": None, **anywhere(found, side), "seed": first["seed"]}
+        real = {"run": f"{name}, n = {n}", "guidance": None, **anywhere(alike, side), "seed": first["seed"]}
         rows.append(real)
     return rows
 
@@ -75,6 +88,8 @@ def anywhere(found: Sequence[Mapping[str, Any]], side: str) -> dict[str, Any]:
 def row_of(one: dict[str, Any]) -> dict[str, Any]:
     """The measures of an evaluation, and how its samples came about."""
     how = {key: one.get(key) for key in HOW}
+    if how["guidance_interval"]:
+        how["guidance_interval"] = " to ".join(f"{level:g}" for level in how["guidance_interval"])
     return {"run": one["run_name"], "guidance": one["guidance_scale"], **one["generated"], **how}
 
 
@@ -82,23 +97,30 @@ def about(one: dict[str, Any]) -> str:
     """What must be known to read the table."""
     text = f"n = {one['n']} against {one['reference']} training pictures, in the space of {one['space']}."
     if one["judge"]:
-        text += f" The judge is right about {one['judge']['top1']:.1%} of held-out pictures."
+        first, five = (one["judge"][name] for name in ("top1", "top5"))
+        text += f" The judge is right about {first:.1%} of held-out pictures, and has the class among its first five "
+        text += f"for {five:.1%}."
     return text
+
+
+def as_csv(rows: Sequence[Mapping[str, Any]]) -> str:
+    """The table, which may lack some measures in some rows."""
+    lines = io.StringIO()
+    writer = csv.DictWriter(lines, list(dict.fromkeys(key for row in rows for key in row)))
+    writer.writeheader()
+    writer.writerows(rows)
+    return lines.getvalue()
 
 
 @entry_point("compare", check)
 def main(cfg: DictConfig) -> None:
     """Write a table as CSV and a page."""
     rows, folder = rows_of(cfg.runs, cfg.space), Path(cfg.out)
-    lines = io.StringIO()
-    writer = csv.DictWriter(lines, list(dict.fromkeys(key for row in rows for key in row)))
-    writer.writeheader()
-    writer.writerows(rows)
-    write_whole(folder / "compare.csv", lambda staged: staged.write_text(lines.getvalue()))
+    write_whole(folder / "compare.csv", lambda staged: staged.write_text(as_csv(rows)))
     told = about(results_of(cfg.runs[0], cfg.space)[0])
     command = command_line("lab.compare", cfg)
     page(folder / "index.html", "Which is better?", [Section("All measures", told, table=rows, command=command)])
-    logger.info("%s\n%s\nopen %s", lines.getvalue(), told, folder / "index.html")
+    logger.info("%s\n%s\nopen %s", as_csv(rows), told, folder / "index.html")
 
 
 if __name__ == "__main__":

@@ -8,8 +8,9 @@ its figures on all held-out pictures; what is asked of samples does not matter t
 
 import json
 import logging
+import re
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from omegaconf.errors import OmegaConfBaseException
 import lab
 from lab.cli import entry_point
 from lab.commands import command_line
+from lab.conditioning import ClipConditioner
 from lab.config import check_types, compose
 from lab.data import ImageSet
 from lab.device import Precision, local_device, this_process
@@ -30,9 +32,9 @@ from lab.evaluation.cas import cas_seconds, with_cas
 from lab.evaluation.drawing import check_classes, draw, estimate
 from lab.evaluation.held_out import held_out_figures, weights_of
 from lab.evaluation.memorisation import Audit
-from lab.evaluation.report import RESULT, about, distances_plot, pairs, sections, table
+from lab.evaluation.report import RESULT, about, distances_plot, nearest_table, pairs, sections, table
 from lab.evaluation.tools import check_space, judge_for, space_of
-from lab.evaluation.worth import Worth, check_reference, floor_pictures, worth
+from lab.evaluation.worth import Worth, check_reference, encoded_count, floor_pictures, worth
 from lab.evaluators import clip_of
 from lab.parts import Parts
 from lab.render import from_uint8, page, save_image
@@ -41,6 +43,7 @@ from lab.runs import check_run, pictures_of, read_config
 
 logger = logging.getLogger(__name__)
 SETTINGS = ("guidance_scale", "guidance_interval", "num_inference_steps", "sampler", "spacing", "seed", "batch_size")
+APART = ("n", "num_inference_steps", "sampler", "spacing", "seed", "guidance_interval")  # each has a folder of its own
 LEAST = {"n": 10, "num_inference_steps": 1, "suspicious": 1, "batch_size": 1, "cas_steps": 0, "colour_count": 0}
 TYPES: dict[str, Any] = {
     "precision": Precision,
@@ -115,10 +118,13 @@ def measured(cfg: DictConfig) -> dict[str, Any] | None:
     facts = {**model.provenance, **vars(model.sampling), **given, "n": cfg.n, "data": train.fingerprint}
     floor, _ = floor_pictures(train, cfg.n, cfg.seed)
     classes, kept = train.labels[floor], Parts(made, facts)
-    if processes.is_main_process:
-        tell_time(cfg, estimate(model, classes, asked, kept) / processes.num_processes, held_out)
-    pixels, labels = draw(model, classes, asked, kept)
+    colours = len(COLOUR_PROMPTS) * cfg.colour_count if isinstance(model.conditioner, ClipConditioner) else 0
     parts = Parts(made / "colours", {**facts, "prompts": COLOUR_PROMPTS, "count": cfg.colour_count})
+    if processes.is_main_process:
+        sampling = estimate(model, classes, asked, kept, [(colours, parts)]) / processes.num_processes
+        encoding = space.seconds(held_out.view(torch.arange(min(64, len(held_out)))))
+        tell_time(cfg, sampling, encoding * encoded_count(len(train), len(held_out), cfg.n), held_out)
+    pixels, labels = draw(model, classes, asked, kept)
     coloured = colours_shown(model, cfg.colour_count, asked, parts)
     if not processes.is_main_process:
         return None  # the rest is one process's work
@@ -131,8 +137,11 @@ def measured(cfg: DictConfig) -> dict[str, Any] | None:
     }
     for side, pictures in sides.items():
         found = found.plus(side, **names_met(clip, *pictures, train.class_names))
-        shown = coloured if side == "generated" else colours_found(clip, pictures[0], cfg.colour_count)
+        shown = (
+            coloured if side == "generated" else colours_found(clip, pictures[0], cfg.colour_count if colours else 0)
+        )
         found = found.plus(side, **shown)
+    found = replace(found, colour_n=colours)
     if cfg.cas_steps:
         shared = Path(cfg.data.cache_dir or read_config(cfg.run).data.cache_dir) / "cas"
         found = with_cas(found, cfg.cas_steps, (pixels, labels), train, held_out, made, shared)
@@ -145,17 +154,20 @@ def measured(cfg: DictConfig) -> dict[str, Any] | None:
 
 
 def folders_of(cfg: DictConfig, guidance_scale: float) -> tuple[Path, Path]:
-    """Where samples of a guidance scale lie, and what is found of them: apart where the space is not the judge's."""
+    """Where samples lie, and what is found of them: by guidance scale, and what else is not as usual."""
     if cfg.out is not None:
         return Path(cfg.out), Path(cfg.out)
-    made = Path(cfg.run) / "evaluation" / f"{guidance_scale:g}"
+    usual = compose("evaluate", [])
+    name = "_".join([f"{guidance_scale:g}", *(f"{key}-{cfg[key]}" for key in APART if cfg[key] != usual[key])])
+    name = re.sub(r"[^\w.+-]+", "", name.replace(",", "-"))
     space = "" if cfg.space == "judge" else f"_{cfg.space.replace('/', '_')}"
-    return made, made.with_name(made.name + space)
+    made = Path(cfg.run) / "evaluation" / name
+    return made, made.with_name(name + space)
 
 
-def tell_time(cfg: DictConfig, sampling: float, held_out: ImageSet) -> None:
+def tell_time(cfg: DictConfig, sampling: float, comparing: float, held_out: ImageSet) -> None:
     """How long it will take, before it begins."""
-    text = f"{cfg.n} samples: about {sampling / 60:.0f} minutes"
+    text = f"{cfg.n} samples: about {sampling / 60:.0f} minutes; features: about {comparing / 60:.0f}"
     if cfg.cas_steps:
         minutes = cas_seconds(held_out, cfg.cas_steps) / 60
         text += f"; classifiers for CAS: about {minutes:.0f} minutes each, of two at most"
@@ -187,6 +199,7 @@ def write_report(
     distances = {space: asdict(one.facts()) for space, one in audits.items()}
     told = {**facts, **found.facts(), "nearest": distances, "factors": factors}
     _write_json(folder / RESULT, told)
+    write_whole(folder / "nearest.csv", lambda staged: staged.write_text(nearest_table(audits)))
     save_image(distances_plot(audits), folder / "distances.png", facts)
     rows = table(found)
     logger.info("%s", "  ".join(rows[0]))

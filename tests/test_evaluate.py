@@ -12,6 +12,7 @@ import torch
 import yaml
 
 from lab import compare, evaluate, runs
+from lab.config import compose
 from lab.evaluation import FeatureSpace, tools
 from lab.model import DiffusionModel
 
@@ -52,7 +53,8 @@ def test_it_writes_numbers_beside_those_of_real_pictures(
     )
     assert found["generated"]["clip_similarity"] is None and found["generated"]["colour_accuracy"] is None
     assert "The judge is right about" in said
-    assert "24 samples: about 0 minutes; classifiers for CAS: about 0 minutes each, of two at most" in said
+    told = "24 samples: about 0 minutes; features: about 0; classifiers for CAS: about 0 minutes each, of two at most"
+    assert told in said
     assert [len(side["held_out"]) for side in found["nearest"].values()] == [8, 8]
     settings = {key: yaml.safe_load(value) for key, _, value in (word.partition("=") for word in asked)}
     data = {"cache_dir": str(tmp_path / "cache")}
@@ -60,9 +62,9 @@ def test_it_writes_numbers_beside_those_of_real_pictures(
     assert again["generated"] == found["generated"]
     with pytest.raises(compare.LabError, match=r"guidance=\.\.\.: lab.evaluate has no such key"):
         evaluate.evaluate(class_run, guidance=2)
-    assert {"copies.png", "pixel_copies.png", "distances.png", "index.html", "parts"} <= {
-        path.name for path in folder.iterdir()
-    }
+    files = {"copies.png", "pixel_copies.png", "nearest.csv", "distances.png", "index.html", "parts"}
+    assert files <= {path.name for path in folder.iterdir()}
+    assert len((folder / "nearest.csv").read_text().splitlines()) == 1 + 2 * 24
     assert len(list((folder / "parts").rglob("samples_*.safetensors"))) == 3
 
 
@@ -75,7 +77,8 @@ def test_of_a_clip_run_names_and_colours_are_measured_too(
     for side in ("generated", "real", "held_out"):
         assert -1 <= found[side]["clip_similarity"] <= 1
         assert found[side]["colour_accuracy"] in [part / 8 for part in range(9)]
-    assert found["colour_count"] == 1
+    assert found["colour_count"] == 1 and found["colour_n"] == 8
+    assert "Colours are of 8 samples of colour prompts" in said
 
 
 def test_compare_puts_runs_beside_real_pictures(
@@ -88,7 +91,8 @@ def test_compare_puts_runs_beside_real_pictures(
     assert header.startswith("run,guidance,fid,kid,kid_error")
     assert one.startswith(f"{tmp_path},2") and real.startswith('"real pictures, n = 24"')
     assert held_out.startswith('"held out, n = 40"') and "The judge is right about" in said
-    assert header.endswith("sampler,spacing,num_inference_steps,seed") and one.endswith("unipc,karras,2,0")
+    assert header.endswith("sampler,spacing,num_inference_steps,guidance_interval,seed")
+    assert one.endswith(",24,0,unipc,karras,2,0.3 to 1,0")
 
 
 def test_another_space_has_its_own_folder_and_the_same_samples(
@@ -101,7 +105,8 @@ def test_another_space_has_its_own_folder_and_the_same_samples(
     monkeypatch.setattr(DiffusionModel, "sample", lambda *_, **__: pytest.fail("sampled again"))
     code, said = run_command(evaluate.main, *asked, "space=timm/small")
     assert code == 0, said
-    assert {path.name for path in (copied / "evaluation").iterdir()} == {"2", "2_timm_small"}
+    usual = "2_n-24_num_inference_steps-2"
+    assert {path.name for path in (copied / "evaluation").iterdir()} == {usual, f"{usual}_timm_small"}
     for space in ("judge", "timm/small"):
         code, said = run_command(compare.main, f"runs=[{copied}]", f"space={space}", f"out={tmp_path / 'table'}")
         assert code == 0, said
@@ -119,7 +124,8 @@ def test_without_classes_there_is_a_space_but_no_judge(
     assert code == 2 and "judge=...: none is kept that knows the classes of petals" in said
     code, said = run_command(evaluate.main, f"run={run}", "space=timm/small", "guidance_scale=1", *SMALL)
     assert code == 0, said
-    found = json.loads((run / "evaluation" / "1_timm_small" / "evaluation.json").read_text())
+    named = "1_n-24_num_inference_steps-2_timm_small"
+    found = json.loads((run / "evaluation" / named / "evaluation.json").read_text())
     assert found["judge"] == {} and found["generated"]["diversity"] is None and found["generated"]["fid"] > 0
 
 
@@ -140,8 +146,37 @@ def test_what_was_measured_otherwise_is_not_compared(tmp_path: Path) -> None:
     rows = compare.rows_of([str(tmp_path / "c"), str(tmp_path / "d")])
     assert len(rows) == 4  # the first has no CAS, and the second no colours
     assert {key: rows[2][key] for key in real} == {"fid": 1.5, "cas_top1": 0.25, "colour_accuracy": 0.5}
+    other = {**OTHERWISE, "seed": 1, "generated": {}, "real": {"fid": 9.0, "cas_top5": 0.9}}
+    (tmp_path / "f" / "evaluation" / "1").mkdir(parents=True)
+    (tmp_path / "f" / "evaluation" / "1" / "evaluation.json").write_text(json.dumps(other))
+    rows = compare.rows_of([str(tmp_path / "d"), str(tmp_path / "f")])
+    assert rows[2]["seed"] == 0 and rows[2]["fid"] == 1.5 and "cas_top5" not in rows[2]  # other real pictures
     with pytest.raises(compare.LabError, match="evaluated with cas_steps 600 and 900"):
         compare.rows_of([str(tmp_path / "d"), str(tmp_path / "e")])
+
+
+def test_what_is_asked_otherwise_lies_apart() -> None:
+    """Another seed or sampler does not take the place of what is there."""
+    run = Path("run")
+    for overrides, name in (
+        ([], "2"),
+        (["seed=1", "sampler=ddim"], "2_sampler-ddim_seed-1"),
+        (["guidance_interval=[0.1,0.8]", "space=timm/resnet18"], "2_guidance_interval-0.1-0.8"),
+    ):
+        made, found = evaluate.folders_of(compose("evaluate", [f"run={run}", *overrides]), 2.0)
+        assert made == run / "evaluation" / name
+        assert found.name == name + ("_timm_resnet18" if "space=timm/resnet18" in overrides else "")
+    made, found = evaluate.folders_of(compose("evaluate", [f"run={run}", "seed=1", "out=there"]), 2.0)
+    assert made == found == Path("there")
+
+
+def test_a_quick_look_does_not_spoil_the_table(tmp_path: Path) -> None:
+    """Of a run's evaluations those of the most samples stand in it."""
+    for name, n in (("2", 2040), ("2_n-100", 100), ("4", 2040)):
+        (tmp_path / "evaluation" / name).mkdir(parents=True)
+        told = {**OTHERWISE, "n": n, "generated": {}}
+        (tmp_path / "evaluation" / name / "evaluation.json").write_text(json.dumps(told))
+    assert [one["n"] for one in compare.results_of(str(tmp_path))] == [2040, 2040]
 
 
 @pytest.mark.slow

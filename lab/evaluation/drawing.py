@@ -97,12 +97,26 @@ def check_classes(model: DiffusionModel, images: ImageSet) -> None:
         raise LabError(f"data: {images.name} has other classes than the run was trained on; give back the data it had")
 
 
-def estimate(model: DiffusionModel, classes: Tensor, settings: Mapping[str, Any], parts: Parts) -> float:
-    """Seconds that sampling what is not there yet will take, told by a batch of two evaluations and one of four."""
-    missing = [chunk for chunk in chunks_of(model, len(classes), settings) if not parts.has(piece_name(chunk))]
+def estimate(
+    model: DiffusionModel,
+    classes: Tensor,
+    settings: Mapping[str, Any],
+    parts: Parts,
+    others: Sequence[tuple[int, Parts]] = (),
+) -> float:
+    """Seconds that sampling what is not there yet will take, told by a batch of two evaluations and one of four.
+
+    others   further samples, how many and where they are kept
+    """
+    missing = [
+        len(chunk)
+        for count, kept in [(len(classes), parts), *others]
+        for chunk in (chunks_of(model, count, settings) if count else ())
+        if not kept.has(piece_name(chunk))
+    ]
     if not missing:
         return 0.0
-    condition, labels = conditions_of(model, classes[missing[0]])
+    condition, labels = conditions_of(model, classes[: missing[0]])
     rows = condition[labels.clamp(min=0)]
 
     def seconds(steps: int) -> float:
@@ -113,4 +127,4 @@ def estimate(model: DiffusionModel, classes: Tensor, settings: Mapping[str, Any]
     _, two, four = seconds(2), seconds(2), seconds(4)  # the first call is slower than the others
     steps = settings.get("num_inference_steps") or model.sampling.num_inference_steps
     a_batch = max(0.0, two + (steps - 2) * (four - two) / 2)
-    return a_batch * sum(len(chunk) for chunk in missing) / len(missing[0])
+    return a_batch * sum(missing) / len(labels)

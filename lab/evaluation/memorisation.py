@@ -11,6 +11,7 @@ from lab.seeding import generator
 AT_A_TIME = 512  # rows of distances held together
 SHARES = (0.0, 0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 1.0)  # of the pictures, at which distances are told
 NOWHERE = -1  # number of a picture that is none of the training set
+SAME = 1e-3  # of the median distance of held-out pictures: up to which one is a picture of the training set again
 QUANTILE = 0.01  # of held-out pictures that are nearer to the training set than what counts as a copy
 
 
@@ -22,7 +23,8 @@ class Audit:
     neighbours  (N,) its number in the training set; mirrored training pictures count as the pictures
     held_out    (M,) the same distances of held-out pictures
     real        (R,) and of training pictures, each to the nearest other one
-    threshold   up to which a picture counts as a copy: nearer than all but QUANTILE of the held-out ones are
+    threshold   up to which a picture counts as a copy: nearer than all but QUANTILE of the held-out ones are, those
+                left out that are in the training set as well
     """
 
     distances: Tensor
@@ -46,7 +48,7 @@ class Audit:
         """The same of a random half of the held-out pictures, by the threshold of the rest: what chance gives."""
         order = torch.randperm(len(self.held_out), generator=generator(0, "copies"))
         of_threshold, counted = self.held_out[order[::2]], self.held_out[order[1::2]]
-        return float((counted <= of_threshold.quantile(QUANTILE)).float().mean())
+        return float((counted <= threshold_of(of_threshold)).float().mean())
 
     @property
     def rate_real(self) -> float:
@@ -59,7 +61,8 @@ class Audit:
             [round(float(x), 4) for x in distances.quantile(torch.tensor(SHARES))]
             for distances in (self.distances, self.held_out, self.real)
         )
-        return AuditFacts(round(self.threshold, 4), list(SHARES), generated, held_out, real)
+        repeated = int((~_new(self.held_out)).sum())
+        return AuditFacts(round(self.threshold, 4), list(SHARES), generated, held_out, real, repeated)
 
     def suspicious(self, count: int) -> Tensor:
         """Numbers of the generated pictures that are nearest to a training picture, nearest first."""
@@ -75,6 +78,7 @@ class AuditFacts:
     generated: list[float]
     held_out: list[float]
     real: list[float]
+    held_out_in_training: int  # held-out pictures that are in the training set as well
 
 
 def audit(generated: Tensor, train: Iterable[Tensor], held_out: Tensor, real: tuple[Tensor, Tensor]) -> Audit:
@@ -87,8 +91,18 @@ def audit(generated: Tensor, train: Iterable[Tensor], held_out: Tensor, real: tu
     itself = torch.cat([torch.full((len(rows) - len(numbers),), NOWHERE), numbers])
     distances, neighbours = nearest(rows, train, itself)
     of_generated, of_held_out, of_real = distances.split([len(generated), len(held_out), len(numbers)])
-    threshold = float(of_held_out.quantile(QUANTILE))
-    return Audit(of_generated, neighbours[: len(generated)], of_held_out, of_real, threshold)
+    return Audit(of_generated, neighbours[: len(generated)], of_held_out, of_real, threshold_of(of_held_out))
+
+
+def threshold_of(held_out: Tensor) -> float:
+    """Up to which distance a picture counts as a copy, by those (M,) of held-out pictures; 0 where all are copies."""
+    new = held_out[_new(held_out)]
+    return float(new.quantile(QUANTILE)) if len(new) else 0.0
+
+
+def _new(held_out: Tensor) -> Tensor:
+    """(M,) which held-out pictures are none of the training set's, by their distances to it."""
+    return held_out > SAME * held_out.median()
 
 
 def nearest(rows: Tensor, train: Iterable[Tensor], itself: Tensor | None = None) -> tuple[Tensor, Tensor]:

@@ -1,5 +1,7 @@
 """What an evaluation shows: numbers beside those of real pictures, and what might be copied."""
 
+import csv
+import io
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -36,10 +38,23 @@ def pairs(pixels: torch.Tensor, train: ImageSet, audit: Audit, count: int) -> Im
     samples, neighbours = from_uint8(pixels[chosen]), train.view(audit.neighbours[chosen])
     columns = min(8, len(chosen))
     rows = [part for pair in zip(samples.split(columns), neighbours.split(columns), strict=True) for part in pair]
-    captions = [f"{float(distance):.2f}" for distance in audit.distances[chosen]]
-    texts = [text for part in range(0, len(captions), columns) for text in
-             [*captions[part : part + columns], *[""] * len(captions[part : part + columns])]]  # fmt: skip
+    above = [f"{int(number)}: {float(audit.distances[number]):.2f}" for number in chosen]
+    below = [f"#{int(number)}" for number in audit.neighbours[chosen]]
+    texts = [text for part in range(0, len(above), columns) for text in
+             [*above[part : part + columns], *below[part : part + columns]]]  # fmt: skip
     return grid(torch.cat(rows), captions=texts, columns=columns, title="samples, and below each its nearest", cell=64)
+
+
+def nearest_table(audits: Mapping[str, Audit]) -> str:
+    """As CSV, of each sample and in each space: the nearest training picture, how far, and whether it may be a copy."""
+    lines = io.StringIO()
+    writer = csv.writer(lines)
+    writer.writerow(["space", "sample", "training_picture", "distance", "copy"])
+    for space, one in audits.items():
+        columns = (one.neighbours.tolist(), one.distances.tolist(), one.copies.tolist())
+        for number, (neighbour, distance, copy) in enumerate(zip(*columns, strict=True)):
+            writer.writerow([space, number, neighbour, f"{distance:.5g}", int(copy)])
+    return lines.getvalue()
 
 
 def table(found: Worth) -> list[dict[str, Any]]:
@@ -64,9 +79,13 @@ def about(found: Worth) -> str:
         judge = found.judge
         text += f"The judge is right about {judge['top1']:.1%} of held-out pictures, and has the class among its first "
         text += f"five for {judge['top5']:.1%}. "
-    text += "Judge and CLIP have learned the real pictures of the training set, so that what they say of them is the "
-    text += "most that can be got, and have seen no held-out one. Copies among real pictures have another training "
-    text += "picture so near; their colours are those of the pictures that the CLIP finds first to the same sentences."
+    if found.colour_n:
+        text += (
+            f"Colours are of {found.colour_n} samples of colour prompts, and of as many real pictures of either kind: "
+        )
+        text += "those that the CLIP finds first to the same prompts. "
+    text += "A judge of the lab's own, and a CLIP of its own, have learned the training pictures and no held-out one. "
+    text += "Copies among real pictures have another training picture so near."
     return text
 
 
@@ -94,7 +113,7 @@ def sections(
     told = " and ".join(f"{int(one.copies.sum())} ({space.split()[0]})" for space, one in audits.items())
     copies = (
         f"Of {found.n} samples {told} are nearer to a training picture than all but 1 % of held-out ones are (the "
-        "line); the nearest are shown. The sheets hold pictures of the data set."
+        "line). The nearest are shown, with their numbers; nearest.csv has all. The sheets hold pictures of the data."
     )
     sheet = [
         (folder / "distances.png", "distances to the nearest (other) training picture, and those of real pictures")

@@ -55,8 +55,7 @@ class Worth:
     """What generated pictures got, beside real ones against the same reference.
 
     `real` are other training pictures, as many and of the same classes: the floor. The judge and a CLIP have learned
-    them and the reference, but neither the samples nor the held-out pictures: what they say of `real` is the most that
-    can be got, and `held_out` what new pictures get.
+    them and the reference, but neither the samples nor the held-out pictures: `held_out` tells what that is worth.
     """
 
     generated: Measures
@@ -68,6 +67,7 @@ class Worth:
     reference: int  # real pictures of the reference
     space: str
     seed: int
+    colour_n: int = 0  # samples of colour prompts, and real pictures that were found to them
 
     def plus(self, side: str, **numbers: float) -> "Worth":
         """The same with further measures of one of SIDES."""
@@ -114,12 +114,23 @@ def worth(
         "real": (real, of_real, train.labels[floor]),
         "held_out": (unseen, of_held_out, held_out.labels),
     }
-    sides = {}
-    for side, (given, features, classes) in pictures.items():
+
+    def measured(side: str) -> Measures:
+        given, features, classes = pictures[side]
         spread = within_classes(features, classes) if classed else math.nan
-        sides[side] = _measures(given, features, reference, spread, seed)
-    found = Worth(**sides, judge=judge.held_out if judge else {}, n=n, held_out_n=len(held_out), reference=len(rest),
-                  space=space.name, seed=seed)  # fmt: skip
+        return _measures(given, features, reference, spread, seed)
+
+    found = Worth(
+        generated=measured("generated"),
+        real=measured("real"),
+        held_out=measured("held_out"),
+        judge=judge.held_out if judge else {},
+        n=n,
+        held_out_n=len(held_out),
+        reference=len(rest),
+        space=space.name,
+        seed=seed,
+    )
     if judge is not None:
         for side, (given, _, classes) in pictures.items():
             found = found.plus(side, **shares_recognised(judge, given, classes))
@@ -136,6 +147,11 @@ def check_reference(n: int, train: int, held_out: int) -> None:
         raise LabError(f"{held_out} held-out pictures: at least {LEAST_HELD_OUT} are needed to compare with")
     if train < 2 * n:
         raise LabError(f"n={n}: the floor takes {n} of {train} training pictures, and the rest must not be fewer")
+
+
+def encoded_count(train: int, held_out: int, n: int) -> int:
+    """How many pictures `worth` encodes in its space: mirrored training pictures count again."""
+    return 2 * train + (train - n) + 2 * n + held_out
 
 
 def floor_pictures(train: ImageSet, n: int, seed: int) -> tuple[Tensor, Tensor]:

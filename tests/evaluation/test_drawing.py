@@ -73,6 +73,9 @@ def test_the_estimate_counts_what_is_missing(
     assert estimate(model, torch.zeros(7, dtype=torch.long), knobs, parts) == pytest.approx(21 * 7 / 2)
     parts.get("samples_000000", lambda: {"pixels": torch.zeros(1)})
     assert estimate(model, torch.zeros(7, dtype=torch.long), knobs, parts) == pytest.approx(21 * 5 / 2)
+    others = Parts(tmp_path / "others", {})
+    more = estimate(model, torch.zeros(7, dtype=torch.long), knobs, parts, [(4, others), (0, others)])
+    assert more == pytest.approx(21 * 9 / 2)
     assert all(one["guidance_scale"] == 2.0 for one in asked)
 
 

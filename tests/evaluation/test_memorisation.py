@@ -33,11 +33,20 @@ def test_held_out_pictures_are_copies_as_often_as_the_threshold_says() -> None:
 
 
 def test_copies_are_found_where_the_data_hold_duplicates() -> None:
-    """Held-out pictures that are in the training set bring the threshold to nothing; a copy is still one."""
+    """Held-out pictures that are in the training set do not bring the threshold to nothing, and are told."""
     train, held_out, generated = rows(300, 0), rows(200, 1), rows(60, 2)
-    held_out[:10], generated[:5] = train[:10], train[50:55]
-    found = audit(generated, [train], held_out, NONE)
-    assert found.threshold == 0 and bool(found.copies[:5].all()) and not bool(found.copies[5:].any())
+    held_out[:10], generated[:5] = train[:10], train[50:55] + 0.05 * rows(5, 3)
+    found = audit(generated, [train], held_out, (train[:20], torch.arange(20)))
+    assert found.threshold > 0.5 and bool(found.copies[:5].all()) and int(found.copies[5:].sum()) <= 2
+    assert found.facts().held_out_in_training == 10
+    assert found.rate_held_out == pytest.approx(0.05, abs=0.04)
+
+
+def test_held_out_pictures_that_are_all_in_the_training_set_leave_exact_copies() -> None:
+    train, generated = rows(30, 0), rows(20, 2)
+    generated[:3] = train[:3]
+    found = audit(generated, [train], train[:10], (train[:20], torch.arange(20)))
+    assert found.threshold == 0 and int(found.copies.sum()) == 3
 
 
 def test_duplicates_within_the_training_set_are_its_floor() -> None:

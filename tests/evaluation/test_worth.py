@@ -75,6 +75,9 @@ def test_planted_copies_are_counted(judge: Judge) -> None:
     pixels[45:50] = train.pixels[45:50].flip(2)  # mirrored
     found, audits = worth(pixels, others.labels, train, held_out, judge, SPACE)
     assert found.real.pixel_copies < 0.1  # though the samples hold some of them
+    train.pixels[150:] = train.pixels[:150]  # each picture twice
+    repeated, _ = worth(pixels, others.labels, train, held_out, judge, SPACE)
+    assert repeated.real.copies == repeated.real.pixel_copies == 1
     for audit in audits.values():
         assert audit.neighbours[:50].tolist() == list(range(50)) and bool(audit.copies[:50].all())
     assert found.generated.copies == pytest.approx(50 / 90, abs=0.05)
