@@ -19,7 +19,7 @@ from lab.render.provenance import write_whole
 
 logger = logging.getLogger(__name__)
 SAME = ("n", "data", "space", "reference", "judge", "clip")  # or figures do not compare
-WHERE_MEASURED = ("colour_count", "cas_steps")  # the same, but for those that left it out, with 0
+WHERE_MEASURED = ("judge_weights", "colour_count", "cas_steps")  # the same, but for those without
 HOW = (
     "n",
     "colour_n",

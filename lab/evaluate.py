@@ -109,7 +109,7 @@ def measured(cfg: DictConfig) -> dict[str, Any] | None:
     check_classes(model, train)
     if cfg.cas_steps and not getattr(model.conditioner, "class_names", ()):
         raise LabError(f"cas_steps={cfg.cas_steps}: this run knows no classes, which a classifier would learn; use 0")
-    judge, clip = judge_for(cfg, train), clip_of(model, cfg.run)
+    judge, clip = judge_for(cfg, train, held_out), clip_of(model, cfg.run)
     space = space_of(cfg, judge and judge.to(model.device), clip, model)
     asked: Any = OmegaConf.to_container(OmegaConf.masked_copy(cfg, list(SETTINGS)))
     asked["guidance_scale"] = model.sampling.guidance_scale if cfg.guidance_scale is None else cfg.guidance_scale
@@ -147,7 +147,7 @@ def measured(cfg: DictConfig) -> dict[str, Any] | None:
         found = with_cas(found, cfg.cas_steps, (pixels, labels), train, held_out, made, shared)
     for name, audit in zip(("copies", "pixel_copies"), audits.values(), strict=True):
         save_image(pairs(pixels, train, audit, min(cfg.suspicious, cfg.n)), folder / f"{name}.png", facts)
-    facts |= {"clip": clip and f"{clip.name} {clip.fingerprint}"}
+    facts |= {"clip": clip and f"{clip.name} {clip.fingerprint}", "judge_weights": judge and judge.fingerprint}
     facts |= {"colour_count": cfg.colour_count, "cas_steps": cfg.cas_steps, "space_asked": cfg.space}
     factors = known_factors(judge, sides, train) if judge is not None else {}
     return write_report(cfg, folder, facts, found, audits, factors)

@@ -1,5 +1,7 @@
 """With what a run is evaluated: the judge that knows its classes, and the space that is asked for."""
 
+import logging
+
 from omegaconf import DictConfig
 
 from lab.clip import Clip
@@ -17,6 +19,7 @@ from lab.evaluators import judge_of
 from lab.judging import Judge
 from lab.model import DiffusionModel
 
+logger = logging.getLogger(__name__)
 NAMED = ("timm", "open_clip")  # spaces with a name behind a slash
 
 
@@ -27,14 +30,21 @@ def check_space(space: str) -> None:
         raise LabError(f"space={space}: use judge, clip, inception, timm/NAME or open_clip/NAME/WEIGHTS")
 
 
-def judge_for(cfg: DictConfig, train: ImageSet) -> Judge | None:
+def judge_for(cfg: DictConfig, train: ImageSet, held_out: ImageSet) -> Judge | None:
     """The judge that is named, else the reference one; None where there is none, and another space is asked for.
 
+    One that was held out of other pictures is warned of: it may have learned some of these.
     Raises LabError for a judge of other classes, and without one for space=judge.
     """
     judge = judge_of(train.class_names, cfg.judge)
-    if judge is not None or cfg.space != "judge":
+    if judge is not None:
+        of, content = judge.note.get("image_set"), judge.note["held_out"].get("fingerprint")
+        if of != held_out.name or (judge.image_size == held_out.image_size and content != held_out.fingerprint):
+            logger.warning("the judge's %.1f %% are of other held-out pictures, and it may have learned some of these "
+                           "(%s)", 100 * judge.held_out["top1"], held_out.name)  # fmt: skip
         return judge
+    if cfg.space != "judge":
+        return None
     if not train.class_names:
         advice = "use space=inception, timm/NAME or open_clip/NAME/WEIGHTS"
         raise LabError(f"space=judge: {train.name} has no classes that a judge could learn; {advice}")
