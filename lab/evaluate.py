@@ -148,7 +148,7 @@ def measured(cfg: DictConfig) -> dict[str, Any] | None:
     for name, audit in zip(("copies", "pixel_copies"), audits.values(), strict=True):
         save_image(pairs(pixels, train, audit, min(cfg.suspicious, cfg.n)), folder / f"{name}.png", facts)
     facts |= {"clip": clip and f"{clip.name} {clip.fingerprint}", "judge_weights": judge and judge.fingerprint}
-    facts |= {"colour_count": cfg.colour_count, "cas_steps": cfg.cas_steps, "space_asked": cfg.space}
+    facts |= {"colour_count": cfg.colour_count if colours else 0, "cas_steps": cfg.cas_steps, "space_asked": cfg.space}
     factors = known_factors(judge, sides, train) if judge is not None else {}
     return write_report(cfg, folder, facts, found, audits, factors)
 
