@@ -40,6 +40,7 @@ print(sorted(given_back)[4], sorted(kept)[4])
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another libc keeps or gives back by its own rules")
 @pytest.mark.skipif(torch.accelerator.is_available(), reason="computes elsewhere")
 def test_freed_memory_is_not_paged_in_again() -> None:

@@ -126,6 +126,7 @@ def test_of_a_judges_run_the_judge_is_kept(judge_run: Path, tmp_path: Path) -> N
         export.export(tmp_path / "run", tmp_path / "other")
 
 
+@pytest.mark.slow
 def test_a_clip_may_leave_the_words_behind_that_it_never_met(
     run_command: Command, tiny_settings: tuple[str, ...], tmp_path: Path, class_run: Path
 ) -> None:

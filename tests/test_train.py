@@ -83,6 +83,7 @@ def test_a_class_run_that_goes_on_is_the_run_in_one_go(class_run: Path, train: C
     assert rows(run) == rows(class_run)
 
 
+@pytest.mark.slow
 def test_a_clip_run_that_goes_on_keeps_its_clip(clip_run: Path, train: Callable[..., Path]) -> None:
     run = train("run", "+experiment=clip_cond", "training.steps=3")
     stamp = (run / "clip" / "model.safetensors").stat().st_mtime_ns
@@ -91,6 +92,7 @@ def test_a_clip_run_that_goes_on_keeps_its_clip(clip_run: Path, train: Callable[
     assert same(tensors(run), tensors(clip_run))
 
 
+@pytest.mark.slow
 def test_another_clip_in_its_place_is_refused(
     clip_run: Path, refused: Callable[..., str], train: Callable[..., Path]
 ) -> None:

@@ -141,6 +141,7 @@ def test_words_follow_from_the_rows() -> None:
     assert "At 32×32" in time and "10 to one" in time
 
 
+@pytest.mark.slow
 def test_squares_are_as_large_as_what_is_kept() -> None:
     costs = {row.attention: row for row in constructed() if row.resolution == 32}
     drawn = sides(costs, costs[KEPT].saved_mib)

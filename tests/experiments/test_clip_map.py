@@ -37,6 +37,7 @@ def config(composed: DictConfig) -> DictConfig:
     return composed.copy()
 
 
+@pytest.mark.slow
 def test_the_command_writes_maps_tables_and_page(clip_run: Path, run_command: Command, tmp_path: Path) -> None:
     asked = ("split=train", "count=50", "perplexity=5", "k=3")
     code, said = run_command(clip_map.main, f"run={clip_run}", f"out={tmp_path}", *asked)
@@ -57,6 +58,7 @@ def test_the_command_writes_maps_tables_and_page(clip_run: Path, run_command: Co
     assert "modality gap" in page and f"run={clip_run}" in page and "Names moved by the difference of means" in page
 
 
+@pytest.mark.slow
 def test_colours_in_place_of_pictures(clip_run: Path, run_command: Command, tmp_path: Path) -> None:
     run, out = as_clip_run(clip_run, tmp_path), tmp_path / "out"
     asked = ("split=train", "count=30", "perplexity=5", "k=3", "marks=colours")

@@ -49,6 +49,7 @@ def test_the_view_is_along_the_gap_and_across_it(found: Space) -> None:
     assert float((across[found.labels == 0].mean() - across[found.labels == 1].mean()).abs()) > 1  # the classes
 
 
+@pytest.mark.slow
 def test_the_video_has_a_frame_a_share(found: Space, tmp_path: Path) -> None:
     scrub = film(found, [0] * 20, measure(found, 5), tmp_path / "way.mp4", {"seed": 0}, 8)
     video = imageio.imread(tmp_path / "way.mp4", index=None)

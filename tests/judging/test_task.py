@@ -51,6 +51,7 @@ def test_smoothed_targets_have_their_entropy_as_least_loss(make_discs: MakeDiscs
     assert told["loss"].tolist() == pytest.approx([torch.tensor(4.0).log().item()] * 2)
 
 
+@pytest.mark.slow
 def test_it_learns_colours(task: JudgeTask) -> None:
     optimizer = torch.optim.AdamW(task.parameters(), lr=2e-3)
     for step in range(25):

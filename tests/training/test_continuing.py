@@ -72,6 +72,7 @@ Trainer(make_task(Path({cache!r})), Path({run!r}), settings(), seed=3).run()
 """
 
 
+@pytest.mark.slow
 def test_killed_at_step_13_and_resumed_is_bit_for_bit_the_run_in_one_go(tmp_path: Path) -> None:
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
