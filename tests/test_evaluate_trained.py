@@ -27,7 +27,7 @@ def test_colours_and_counts_are_recovered(
     sampled = ("n=240", "num_inference_steps=10", "guidance_scale=2", "cas_steps=0")
     code, said = run_command(evaluate.main, "run=run", "judge=judge", *sampled)
     assert code == 0, said
-    found = json.loads(Path("run/evaluation/2/evaluation.json").read_text())
+    found = json.loads(Path("run/evaluation/2_n-240_num_inference_steps-10/evaluation.json").read_text())
     colour, count = (found["factors"][name] for name in ("petal_colour", "petal_count"))
     assert colour["held_out"] > 0.95 and colour["generated"] > 0.9
     assert count["held_out"] > 0.8 and count["generated"] > 0.6
