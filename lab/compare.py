@@ -20,15 +20,8 @@ from lab.render.provenance import write_whole
 logger = logging.getLogger(__name__)
 SAME = ("n", "data", "space", "reference", "judge", "clip")  # or figures do not compare
 WHERE_MEASURED = ("judge_weights", "colour_count", "cas_steps")  # the same, but for those without
-HOW = (
-    "n",
-    "colour_n",
-    "sampler",
-    "spacing",
-    "num_inference_steps",
-    "guidance_interval",
-    "seed",
-)  # the samples came about
+# How the samples came about.
+HOW = ("n", "colour_n", "sampler", "spacing", "num_inference_steps", "guidance_interval", "seed")
 
 
 def check(cfg: DictConfig) -> None:

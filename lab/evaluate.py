@@ -118,10 +118,12 @@ def measured(cfg: DictConfig) -> dict[str, Any] | None:
     facts = {**model.provenance, **vars(model.sampling), **given, "n": cfg.n, "data": train.fingerprint}
     floor, _ = floor_pictures(train, cfg.n, cfg.seed)
     classes, kept = train.labels[floor], Parts(made, facts)
-    colours = len(COLOUR_PROMPTS) * cfg.colour_count if isinstance(model.conditioner, ClipConditioner) else 0
+    a_colour = cfg.colour_count if isinstance(model.conditioner, ClipConditioner) else 0
     parts = Parts(made / "colours", {**facts, "prompts": COLOUR_PROMPTS, "count": cfg.colour_count})
     if processes.is_main_process:
-        sampling = estimate(model, classes, asked, kept, [(colours, parts)]) / processes.num_processes
+        sampling = (
+            estimate(model, classes, asked, kept, [(a_colour * len(COLOUR_PROMPTS), parts)]) / processes.num_processes
+        )
         encoding = space.seconds(held_out.view(torch.arange(min(64, len(held_out)))))
         tell_time(cfg, sampling, encoding * encoded_count(len(train), len(held_out), cfg.n), held_out)
     pixels, labels = draw(model, classes, asked, kept)
@@ -137,18 +139,15 @@ def measured(cfg: DictConfig) -> dict[str, Any] | None:
     }
     for side, pictures in sides.items():
         found = found.plus(side, **names_met(clip, *pictures, train.class_names))
-        shown = (
-            coloured if side == "generated" else colours_found(clip, pictures[0], cfg.colour_count if colours else 0)
-        )
-        found = found.plus(side, **shown)
-    found = replace(found, colour_n=colours)
+        found = found.plus(side, **(coloured if side == "generated" else colours_found(clip, pictures[0], a_colour)))
+    found = replace(found, colour_n=a_colour * len(COLOUR_PROMPTS))
     if cfg.cas_steps:
         shared = Path(cfg.data.cache_dir or read_config(cfg.run).data.cache_dir) / "cas"
         found = with_cas(found, cfg.cas_steps, (pixels, labels), train, held_out, made, shared)
     for name, audit in zip(("copies", "pixel_copies"), audits.values(), strict=True):
         save_image(pairs(pixels, train, audit, min(cfg.suspicious, cfg.n)), folder / f"{name}.png", facts)
     facts |= {"clip": clip and f"{clip.name} {clip.fingerprint}", "judge_weights": judge and judge.fingerprint}
-    facts |= {"colour_count": cfg.colour_count if colours else 0, "cas_steps": cfg.cas_steps, "space_asked": cfg.space}
+    facts |= {"colour_count": a_colour, "cas_steps": cfg.cas_steps, "space_asked": cfg.space}
     factors = known_factors(judge, sides, train) if judge is not None else {}
     return write_report(cfg, folder, facts, found, audits, factors)
 

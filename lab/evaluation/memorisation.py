@@ -114,7 +114,7 @@ def nearest(rows: Tensor, train: Iterable[Tensor], itself: Tensor | None = None)
     left_out = torch.full((len(rows),), NOWHERE) if itself is None else itself
     for view in train:  # one at a time: there may be many
         pieces = zip(rows.split(AT_A_TIME), left_out.split(AT_A_TIME), strict=True)
-        which = torch.cat([_nearest_of(part.float(), view.float(), numbers) for part, numbers in pieces])
+        which = torch.cat([_nearest_of(part.float(), view.float(), own) for part, own in pieces])
         apart = (rows.float() - view[which].float()).norm(dim=1)  # cdist's own are not exact near 0
         numbers = torch.where(apart < distances, which, numbers)
         distances = torch.minimum(apart, distances)
