@@ -30,7 +30,7 @@ from lab.runs import check_run
 
 logger = logging.getLogger(__name__)
 HOW = ("num_inference_steps", "sampler", "spacing", "seed", "batch_size")
-PASSED_ON = ("n", *HOW, "judge", "space", "data", "cas_steps", "device", "precision")
+PASSED_ON = ("n", *HOW, "judge", "space", "data", "cas_steps", "cas_n", "device", "precision")
 TYPES: dict[str, Any] = {
     **{key: EVALUATED[key] for key in (*PASSED_ON, "out") if key in EVALUATED},
     "runs": Sequence[str] | None,

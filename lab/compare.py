@@ -19,7 +19,7 @@ from lab.render.provenance import write_whole
 
 logger = logging.getLogger(__name__)
 SAME = ("n", "data", "space", "reference", "judge", "clip")  # or figures do not compare
-WHERE_MEASURED = ("judge_weights", "colour_count", "cas_steps")  # the same, but for those without
+WHERE_MEASURED = ("judge_weights", "colour_count", "cas_steps", "cas_n")  # the same, but for those without
 # How the samples came about.
 HOW = ("n", "colour_n", "sampler", "spacing", "num_inference_steps", "guidance_interval", "seed")
 

@@ -10,13 +10,14 @@ import json
 import logging
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
+from torch import Tensor
 
 import lab
 from lab.cli import entry_point
@@ -36,6 +37,7 @@ from lab.evaluation.report import RESULT, about, distances_plot, nearest_table, 
 from lab.evaluation.tools import check_space, judge_for, space_of
 from lab.evaluation.worth import Worth, check_reference, encoded_count, floor_pictures, worth
 from lab.evaluators import clip_of
+from lab.model import DiffusionModel
 from lab.parts import Parts
 from lab.render import from_uint8, page, save_image
 from lab.render.provenance import write_whole
@@ -44,13 +46,14 @@ from lab.runs import check_run, pictures_of, read_config
 logger = logging.getLogger(__name__)
 SETTINGS = ("guidance_scale", "guidance_interval", "num_inference_steps", "sampler", "spacing", "seed", "batch_size")
 APART = ("n", "num_inference_steps", "sampler", "spacing", "seed", "guidance_interval")  # each has a folder of its own
-LEAST = {"n": 10, "num_inference_steps": 1, "suspicious": 1, "batch_size": 1, "cas_steps": 0, "colour_count": 0}
+LEAST = {**dict.fromkeys(("n", "cas_n"), 10), **dict.fromkeys(("num_inference_steps", "suspicious", "batch_size"), 1)}
+LEAST |= dict.fromkeys(("cas_steps", "colour_count"), 0)
 TYPES: dict[str, Any] = {
     "precision": Precision,
     **dict.fromkeys(("n", "num_inference_steps", "seed", "suspicious"), int),
     "guidance_scale": float | None,
     "guidance_interval": Sequence[float] | None,
-    "batch_size": int | None,
+    **dict.fromkeys(("batch_size", "cas_n"), int | None),
     **dict.fromkeys(("cas_steps", "colour_count"), int),
     **dict.fromkeys(("sampler", "space"), str),
     **dict.fromkeys(("run", "spacing", "judge", "device", "out", "data.root", "data.cache_dir"), str | None),
@@ -111,45 +114,92 @@ def measured(cfg: DictConfig) -> dict[str, Any] | None:
         raise LabError(f"cas_steps={cfg.cas_steps}: this run knows no classes, which a classifier would learn; use 0")
     judge, clip = judge_for(cfg, train, held_out), clip_of(model, cfg.run)
     space = space_of(cfg, judge and judge.to(model.device), clip, model)
-    asked: Any = OmegaConf.to_container(OmegaConf.masked_copy(cfg, list(SETTINGS)))
-    asked["guidance_scale"] = model.sampling.guidance_scale if cfg.guidance_scale is None else cfg.guidance_scale
-    made, folder = folders_of(cfg, asked["guidance_scale"])
-    given = {key: value for key, value in asked.items() if value is not None}
-    facts = {**model.provenance, **vars(model.sampling), **given, "n": cfg.n, "data": train.fingerprint}
-    floor, _ = floor_pictures(train, cfg.n, cfg.seed)
-    classes, kept = train.labels[floor], Parts(made, facts)
-    a_colour = cfg.colour_count if isinstance(model.conditioner, ClipConditioner) else 0
-    parts = Parts(made / "colours", {**facts, "prompts": COLOUR_PROMPTS, "count": cfg.colour_count})
+    plan = plan_of(cfg, model, train)
     if processes.is_main_process:
-        sampling = (
-            estimate(model, classes, asked, kept, [(a_colour * len(COLOUR_PROMPTS), parts)]) / processes.num_processes
-        )
+        sampling = plan.seconds(model) / processes.num_processes
         encoding = space.seconds(held_out.view(torch.arange(min(64, len(held_out)))))
-        tell_time(cfg, sampling, encoding * encoded_count(len(train), len(held_out), cfg.n), held_out)
-    pixels, labels = draw(model, classes, asked, kept)
-    coloured = colours_shown(model, cfg.colour_count, asked, parts)
+        tell_time(cfg, plan, sampling, encoding * encoded_count(len(train), len(held_out), cfg.n), held_out)
+    pixels, labels = draw(model, plan.classes, plan.asked, plan.kept)
+    coloured = colours_shown(model, cfg.colour_count, plan.asked, plan.colours)
     if not processes.is_main_process:
         return None  # the rest is one process's work
     found, audits = worth(pixels, labels, train, held_out, judge, space, cfg.seed)
+    floor, _ = floor_pictures(train, cfg.n, cfg.seed)
     unseen = held_out.view(torch.arange(len(held_out)))  # which no evaluator has seen
     sides = {
         "generated": (from_uint8(pixels), labels),
-        "real": (train.view(floor), classes),
+        "real": (train.view(floor), plan.classes),
         "held_out": (unseen, held_out.labels),
     }
-    for side, pictures in sides.items():
-        found = found.plus(side, **names_met(clip, *pictures, train.class_names))
-        found = found.plus(side, **(coloured if side == "generated" else colours_found(clip, pictures[0], a_colour)))
-    found = replace(found, colour_n=a_colour * len(COLOUR_PROMPTS))
+    for side, (images, classes) in sides.items():
+        found = found.plus(side, **names_met(clip, images, classes, train.class_names))
+        of_colours = coloured if side == "generated" else colours_found(clip, images, plan.a_colour)
+        found = found.plus(side, **of_colours)
+    found = replace(found, colour_n=plan.a_colour * len(COLOUR_PROMPTS))
     if cfg.cas_steps:
         shared = Path(cfg.data.cache_dir or read_config(cfg.run).data.cache_dir) / "cas"
-        found = with_cas(found, cfg.cas_steps, (pixels, labels), train, held_out, made, shared)
+        samples = plan.samples_for_cas(model, pixels, labels)
+        found = with_cas(found, cfg.cas_steps, samples, train, held_out, plan.made, shared)
+    facts = dict(plan.facts)
     for name, audit in zip(("copies", "pixel_copies"), audits.values(), strict=True):
-        save_image(pairs(pixels, train, audit, min(cfg.suspicious, cfg.n)), folder / f"{name}.png", facts)
+        save_image(pairs(pixels, train, audit, min(cfg.suspicious, cfg.n)), plan.folder / f"{name}.png", facts)
     facts |= {"clip": clip and f"{clip.name} {clip.fingerprint}", "judge_weights": judge and judge.fingerprint}
-    facts |= {"colour_count": a_colour, "cas_steps": cfg.cas_steps, "space_asked": cfg.space}
+    facts |= {"colour_count": plan.a_colour, "cas_steps": cfg.cas_steps, "space_asked": cfg.space}
     factors = known_factors(judge, sides, train) if judge is not None else {}
-    return write_report(cfg, folder, facts, found, audits, factors)
+    return write_report(cfg, plan.folder, facts, found, audits, factors)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Which samples are wanted, how they are made, and where they are kept."""
+
+    made: Path  # the folder of the samples
+    folder: Path  # that of what is found of them: in spaces other than the judge's another
+    asked: dict[str, Any]  # settings of `DiffusionModel.sample`
+    facts: dict[str, Any]  # all that samples depend on
+    classes: Tensor  # (N,) that are asked for
+    further: Tensor  # (M,) of the samples that CAS takes beyond these
+    cas_n: int  # samples of CAS; 0: none
+    a_colour: int  # samples of each colour prompt
+
+    @property
+    def kept(self) -> Parts:
+        return Parts(self.made, self.facts)
+
+    @property
+    def colours(self) -> Parts:
+        return Parts(self.made / "colours", {**self.facts, "prompts": COLOUR_PROMPTS, "count": self.a_colour})
+
+    @property
+    def kept_further(self) -> Parts:
+        return Parts(self.made / "cas", {**self.facts, "cas_n": self.cas_n})
+
+    def seconds(self, model: DiffusionModel) -> float:
+        """What sampling will take in one process."""
+        others = [(self.a_colour * len(COLOUR_PROMPTS), self.colours), (len(self.further), self.kept_further)]
+        return estimate(model, self.classes, self.asked, self.kept, others)
+
+    def samples_for_cas(self, model: DiffusionModel, pixels: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """Pixels and classes of `cas_n` samples: of these, which are numbers 0 to N, and of further ones."""
+        if len(self.further):
+            more = draw(model, self.further, self.asked, self.kept_further, first=len(labels))
+            pixels, labels = torch.cat([pixels, more[0]]), torch.cat([labels, more[1]])
+        return pixels[: self.cas_n], labels[: self.cas_n]
+
+
+def plan_of(cfg: DictConfig, model: DiffusionModel, train: ImageSet) -> Plan:
+    """Samples of classes as frequent as in training; LabError where CAS would take more than there are pictures."""
+    cas_n = (cfg.cas_n or cfg.n) if cfg.cas_steps else 0
+    if cas_n > len(train):
+        raise LabError(f"cas_n={cas_n}: as many training pictures are learned from beside, and there are {len(train)}")
+    asked: Any = OmegaConf.to_container(OmegaConf.masked_copy(cfg, list(SETTINGS)))
+    asked["guidance_scale"] = model.sampling.guidance_scale if cfg.guidance_scale is None else cfg.guidance_scale
+    given = {key: value for key, value in asked.items() if value is not None}
+    facts = {**model.provenance, **vars(model.sampling), **given, "n": cfg.n, "data": train.fingerprint}
+    order, _ = floor_pictures(train, max(cfg.n, cas_n), cfg.seed)
+    classes, further = train.labels[order[: cfg.n]], train.labels[order[cfg.n :]]
+    a_colour = cfg.colour_count if isinstance(model.conditioner, ClipConditioner) else 0
+    return Plan(*folders_of(cfg, asked["guidance_scale"]), asked, facts, classes, further, cas_n, a_colour)
 
 
 def folders_of(cfg: DictConfig, guidance_scale: float) -> tuple[Path, Path]:
@@ -164,9 +214,10 @@ def folders_of(cfg: DictConfig, guidance_scale: float) -> tuple[Path, Path]:
     return made, made.with_name(name + space)
 
 
-def tell_time(cfg: DictConfig, sampling: float, comparing: float, held_out: ImageSet) -> None:
+def tell_time(cfg: DictConfig, plan: Plan, sampling: float, comparing: float, held_out: ImageSet) -> None:
     """How long it will take, before it begins."""
-    text = f"{cfg.n} samples: about {sampling / 60:.0f} minutes; features: about {comparing / 60:.0f}"
+    count = len(plan.classes) + len(plan.further)
+    text = f"{count} samples: about {sampling / 60:.0f} minutes; features: about {comparing / 60:.0f}"
     if cfg.cas_steps:
         minutes = cas_seconds(held_out, cfg.cas_steps) / 60
         text += f"; classifiers for CAS: about {minutes:.0f} minutes each, of two at most"

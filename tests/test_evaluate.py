@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
+from safetensors.torch import load_file
 
 from lab import compare, evaluate, runs
 from lab.config import compose
@@ -33,7 +34,7 @@ def asked(judge_run: Path, tmp_path: Path) -> tuple[str, ...]:
 def test_it_writes_numbers_beside_those_of_real_pictures(
     class_run: Path, run_command: Command, tmp_path: Path, asked: tuple[str, ...]
 ) -> None:
-    exactly = ("cas_steps=2", f"data.cache_dir={tmp_path / 'cache'}", "precision=fp32")
+    exactly = ("cas_steps=2", "cas_n=30", f"data.cache_dir={tmp_path / 'cache'}", "precision=fp32")
     code, said = run_command(evaluate.main, f"run={class_run}", *asked, *exactly)
     assert code == 0, said
     folder = tmp_path / "evaluation" / "2"
@@ -44,6 +45,7 @@ def test_it_writes_numbers_beside_those_of_real_pictures(
     assert found["precision"] == "fp32"
     assert len(list((tmp_path / "cache" / "cas").glob("cas-*/checkpoints"))) == 1  # of the real pictures, for all runs
     assert len(list(folder.glob("cas-*/checkpoints"))) == 1
+    assert found["cas_n"] == 30 and "learned from 30 samples, or from as many training pictures" in said
     assert found["guidance_scale"] == 2 and found["judge"]["images"] == 40 and found["space"].startswith("judge ")
     assert found["factors"].keys() >= {"petal_colour", "petal_count"}
     assert all(
@@ -53,19 +55,22 @@ def test_it_writes_numbers_beside_those_of_real_pictures(
     )
     assert found["generated"]["clip_similarity"] is None and found["generated"]["colour_accuracy"] is None
     assert "The judge is right about" in said
-    told = "24 samples: about 0 minutes; features: about 0; classifiers for CAS: about 0 minutes each, of two at most"
+    told = "30 samples: about 0 minutes; features: about 0; classifiers for CAS: about 0 minutes each, of two at most"
     assert told in said
     assert [len(side["held_out"]) for side in found["nearest"].values()] == [8, 8]
     settings = {key: yaml.safe_load(value) for key, _, value in (word.partition("=") for word in asked)}
     data = {"cache_dir": str(tmp_path / "cache")}
-    again = evaluate.evaluate(class_run, **settings, cas_steps=2, precision="fp32", data=data)
+    again = evaluate.evaluate(class_run, **settings, cas_steps=2, cas_n=30, precision="fp32", data=data)
     assert again["generated"] == found["generated"]
+    with pytest.raises(compare.LabError, match=r"cas_n=65: as many training pictures .* beside, and there are 64"):
+        evaluate.evaluate(class_run, **settings, cas_steps=2, cas_n=65, data=data)
     with pytest.raises(compare.LabError, match=r"guidance=\.\.\.: lab.evaluate has no such key"):
         evaluate.evaluate(class_run, guidance=2)
     files = {"copies.png", "pixel_copies.png", "nearest.csv", "distances.png", "index.html", "parts"}
     assert files <= {path.name for path in folder.iterdir()}
     assert len((folder / "nearest.csv").read_text().splitlines()) == 1 + 2 * 24
     assert len(list((folder / "parts").rglob("samples_*.safetensors"))) == 3
+    assert [len(load_file(path)["pixels"]) for path in (folder / "cas").rglob("samples_*.safetensors")] == [6]
 
 
 def test_of_a_clip_run_names_and_colours_are_measured_too(

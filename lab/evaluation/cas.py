@@ -2,6 +2,7 @@
 
 import hashlib
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -68,13 +69,15 @@ def with_cas(
     folder: Path,
     shared: Path,
 ) -> Worth:
-    """The same with what classifiers learn from the samples, and from the real pictures of the floor, alone.
+    """The same with what classifiers learn from the samples alone, and from as many training pictures alone.
 
-    That of the real pictures lies in `shared`, since it is the same for all runs and guidance scales.
+    samples   pixels (C, S, S, 3) uint8 and classes (C,), of the first C pictures of the order that `floor_pictures`
+              goes by, which are the real ones here
+    shared    where the classifier of the real pictures lies, the same for all runs and guidance scales
     """
-    floor, _ = floor_pictures(train, found.n, found.seed)
+    floor, _ = floor_pictures(train, len(samples[1]), found.seed)
     real = (torch.from_numpy(to_uint8(train.view(floor))), train.labels[floor])
     for side, (pixels, labels), root in (("generated", samples, folder), ("real", real, shared)):
         scores = classification_accuracy(pixels, labels, held_out, root, steps, found.seed)
         found = found.plus(side, **{f"cas_{name}": share for name, share in scores.items()})
-    return found
+    return replace(found, cas_n=len(samples[1]))

@@ -17,14 +17,17 @@ from lab.parts import Part, Parts
 from lab.render import to_uint8
 
 
-def draw(model: DiffusionModel, classes: Tensor, settings: Mapping[str, Any], parts: Parts) -> tuple[Tensor, Tensor]:
+def draw(
+    model: DiffusionModel, classes: Tensor, settings: Mapping[str, Any], parts: Parts, first: int = 0
+) -> tuple[Tensor, Tensor]:
     """Pixels (N, H, W, 3) uint8 of samples of these classes (N,), and the classes; -1 for a run that knows none.
 
-    settings   of `DiffusionModel.sample`; sample i has number i, whatever the batch
+    settings   of `DiffusionModel.sample`; sample i has number first + i, whatever the batch
     parts      where what is finished is kept
     """
     condition, labels = conditions_of(model, classes)
-    return sampled(model, condition, labels.clamp(min=0), range(len(labels)), settings, parts), labels
+    numbers = range(first, first + len(labels))
+    return sampled(model, condition, labels.clamp(min=0), numbers, settings, parts), labels
 
 
 def sampled(

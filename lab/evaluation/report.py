@@ -84,6 +84,8 @@ def about(found: Worth) -> str:
             f"Colours are of {found.colour_n} samples of colour prompts, and of as many real pictures of either kind: "
         )
         text += "those that the CLIP finds first to the same prompts. "
+    if found.cas_n:
+        text += f"CAS is of classifiers that learned from {found.cas_n} samples, or from as many training pictures. "
     text += "A judge of the lab's own, and a CLIP of its own, have learned the training pictures and no held-out one. "
     text += "Copies among real pictures have another training picture so near."
     return text

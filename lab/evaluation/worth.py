@@ -68,6 +68,7 @@ class Worth:
     space: str
     seed: int
     colour_n: int = 0  # samples of colour prompts, and real pictures that were found to them
+    cas_n: int = 0  # samples, and real pictures, that a classifier learned from
 
     def plus(self, side: str, **numbers: float) -> "Worth":
         """The same with further measures of one of SIDES."""

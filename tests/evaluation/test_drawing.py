@@ -33,6 +33,15 @@ def test_classes_are_those_named_with_numbers_in_order(model: DiffusionModel, tm
     assert len({row.numpy().tobytes() for row in pixels}) == 7
 
 
+def test_what_is_drawn_later_goes_on_from_a_number(model: DiffusionModel, tmp_path: Path) -> None:
+    classes = torch.tensor([0, 2, 1, 1, 0])
+    whole, _ = draw(model, classes, ASKED, Parts(tmp_path / "whole", {}))
+    rest, labels = draw(model, classes[3:], ASKED, Parts(tmp_path / "rest", {}), first=3)
+    assert torch.equal(labels, classes[3:])
+    assert int((rest.int() - whole[3:].int()).abs().max()) <= 1
+    assert not torch.equal(rest, whole[:2])
+
+
 def test_what_is_there_is_not_made_again(
     model: DiffusionModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
