@@ -44,6 +44,7 @@ PANELS = {  # measure: what it is called
     "diversity": "distance within a class",
     "cas_top1": "CAS, top-1",
 }
+DIFFERS = ("sampler", "spacing", "num_inference_steps", "guidance_interval", "seed")  # of evaluations of one run
 REAL = {"real pictures": "--", "held out": ":"}
 
 
@@ -59,19 +60,32 @@ def check(cfg: DictConfig) -> None:
         raise LabError(f"scales={list(cfg.scales)}: use numbers")
 
 
+def lines_of(rows: Sequence[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
+    """Rows of samples by what they are called: the run, its folders as well where two end alike, and what differs."""
+    made = [row for row in rows if row["guidance"] is not None]
+    runs = {row["run"] for row in made}
+    short = len({Path(run).name for run in runs}) == len(runs)
+    differs = [key for key in DIFFERS if len({row.get(key) for row in made}) > 1]
+    lines: dict[str, list[dict[str, Any]]] = {}
+    for row in made:
+        name = Path(row["run"]).name if short else row["run"]
+        label = ", ".join([name, *(f"{key.replace('_', ' ')} {row.get(key)}" for key in differs)])
+        lines.setdefault(label, []).append(row)
+    return lines
+
+
 def plot(rows: Sequence[dict[str, Any]]) -> Image.Image:
     """A panel a measure that was taken: a line a run over its scales, and what real pictures get across."""
-    shown = [name for name in PANELS if any(row.get(name) is not None for row in rows if row["guidance"] is not None)]
+    lines = lines_of(rows)
+    shown = [name for name in PANELS if any(row.get(name) is not None for line in lines.values() for row in line)]
     with matplotlib.style.context(style(), after_reset=True):
         figure = Figure(figsize=(10, 2.9 * ((len(shown) + 2) // 3)), layout="constrained")
         for number, name in enumerate(shown):
             axes = figure.add_subplot((len(shown) + 2) // 3, 3, number + 1)
-            for run in dict.fromkeys(row["run"] for row in rows if row["guidance"] is not None):
-                points = [
-                    (row["guidance"], row[name]) for row in rows if row["run"] == run and row.get(name) is not None
-                ]
+            for label, line in lines.items():
+                points = [(row["guidance"], row[name]) for row in line if row.get(name) is not None]
                 if points:
-                    axes.plot(*zip(*points, strict=True), marker="o", markersize=3, label=Path(run).name)
+                    axes.plot(*zip(*points, strict=True), marker="o", markersize=3, label=label)
             for row in rows:
                 if row["guidance"] is None and row.get(name) is not None:
                     kind = str(row["run"]).partition(",")[0]

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from experiments import guidance_quality
-from experiments.guidance_quality import plot
+from experiments.guidance_quality import lines_of, plot
 from lab.model import DiffusionModel
 
 Command = Callable[..., tuple[int, str]]
@@ -22,6 +22,20 @@ def test_a_measure_that_nobody_took_has_no_panel() -> None:
     some = [row("a", 1, fid=8.0), row("a", 2, fid=9.0), row("real pictures, n = 9", None, fid=1.4, cas_top1=0.1)]
     more = [row("a", 1, fid=8.0, top1=0.5, recall=0.5, precision=0.5), *some[1:]]
     assert plot(more).height == 2 * plot(some).height  # of three in a row
+
+
+def test_a_line_is_of_one_run_sampled_in_one_way() -> None:
+    """Or evaluations of several seeds would make it go to and fro."""
+    real = row("real pictures, n = 9", None, fid=1.4)
+    plain = [row("x/a", 1, fid=8.0), row("x/a", 2, fid=9.0), row("x/b", 1, fid=7.0), real]
+    assert {label: [one["guidance"] for one in line] for label, line in lines_of(plain).items()} == {
+        "a": [1, 2],
+        "b": [1],
+    }
+    seeds = [{**one, "seed": seed, "sampler": "ddim"} for seed in (0, 1) for one in plain]
+    assert list(lines_of(seeds)) == ["a, seed 0", "b, seed 0", "a, seed 1", "b, seed 1"]
+    assert all(len(line) == (2 if label.startswith("a") else 1) for label, line in lines_of(seeds).items())
+    assert list(lines_of([row("x/a", 1), row("y/a", 1)])) == ["x/a", "y/a"]
 
 
 def test_each_run_is_evaluated_at_each_scale(
