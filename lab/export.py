@@ -4,7 +4,8 @@ Averaged weights in half precision, the configuration, the log and its curve, th
 lab.evaluate; what training needs to go on is left behind, and so are sheets that show real pictures. `lab.load` and
 everything that takes run=DIR take the copy as they take the run. Of a run that trained a CLIP or a judge, that is kept,
 which is in half precision already; with words=met without the words that no caption of its training had, which are most
-of a small CLIP.
+of a small CLIP. With decoder=results/vae_decoder a run in latents decodes with what was trained later for the same
+latents.
 """
 
 import filecmp
@@ -15,6 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
+import torch
 from omegaconf import DictConfig
 from torch import Tensor
 
@@ -23,16 +25,18 @@ from lab.cli import entry_point
 from lab.clip import load_clip, save_clip
 from lab.clip.load import training_note
 from lab.config import build, check_types
+from lab.continuing import write_config
 from lab.errors import LabError
 from lab.evaluation.held_out import weights_of
 from lab.evaluation.report import results
 from lab.evaluators import OWN, WEIGHTS, trained_by
+from lab.latents import STATISTICS, fingerprint
 from lab.recipes.flower_clip import flower_clip_task
-from lab.runs import CONFIG, OWN_CLIP, check_run, read_config
+from lab.runs import CONFIG, OWN_CLIP, check_run, load_autoencoder, read_config
 
 logger = logging.getLogger(__name__)
 KEPT = (CONFIG, "log.csv", "loss.png", "loss.png.json")
-TYPES = {"run": str | None, "out": str | None, "words": Literal["all", "met"]}
+TYPES = {**dict.fromkeys(("run", "out", "decoder"), str | None), "words": Literal["all", "met"]}
 
 
 def halved(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -40,14 +44,18 @@ def halved(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     return {key: t.half() if t.is_floating_point() and t.ndim > 1 else t for key, t in tensors.items()}
 
 
-def export(run: Path, out: Path, words: str = "all") -> Path:
+def export(run: Path, out: Path, words: str = "all", decoder: Path | None = None) -> Path:
     """Copy a run into `out`; returns the checkpoint there, or `out` where it is no model that is sampled from.
 
-    words: of a CLIP's vocabulary, "all" or those "met" in training, for which its data are looked at again.
-    Raises LabError for a run without a sound checkpoint, where `out` holds another one or one of a later step, and
-    where it cannot be written.
+    words     of a CLIP's vocabulary, "all" or those "met" in training, for which its data are looked at again
+    decoder   run whose decoder a run in latents gets instead of its own; what shows or measures the old one's pictures
+              stays behind
+    Raises LabError for a run without a sound checkpoint, where `out` holds another one or one of a later step, where
+    it cannot be written, and for a decoder of other latents.
     """
     cfg = read_config(run)
+    if decoder is not None and (cfg.task != "diffusion" or cfg.latents.run is None):
+        raise LabError(f"decoder={decoder}: {run} is no diffusion in latents; leave it out")
     if words != "all" and cfg.task != "flower_clip":
         raise LabError(f"words={words}: it is for runs that trained a CLIP, not task={cfg.task}; leave it out")
     if cfg.task in OWN:
@@ -59,16 +67,38 @@ def export(run: Path, out: Path, words: str = "all") -> Path:
     there = sorted((out / "checkpoints").glob("step_*"))
     if any(path.name > found.path.name for path in there):
         raise LabError(f"out={out}: holds {there[-1].name}, a later one than {found.path.name}; delete it first")
-    saved = checkpoint.save(
-        out / "checkpoints", found.step, {"weights": halved(found.tensors("weights"))}, found.state, keep=1
-    )
+    weights = halved(found.tensors("weights"))
+    if decoder is not None:
+        weights |= decoder_for(weights, decoder)
+    saved = checkpoint.save(out / "checkpoints", found.step, {"weights": weights}, found.state, keep=1)
     _copy(run, out, KEPT)
     if (run / OWN_CLIP).is_dir():
         shutil.copytree(run / OWN_CLIP, out / OWN_CLIP, dirs_exist_ok=True)
+    if decoder is not None:
+        cfg.latents = {**cfg.latents, "run": str(decoder), "fingerprint": fingerprint(load_autoencoder(decoder, "cpu"))}
+        write_config(cfg, out)
+        for path in [*out.glob("samples/step_*.png*"), *results(out)]:
+            path.unlink()
+        return saved
     if cfg.task == "diffusion":  # the sheets of other tasks show real pictures
         _copy_sheet(run, out)
     _copy_numbers(run, out, {"step": found.step})
     return saved
+
+
+def decoder_for(weights: dict[str, Tensor], run: Path) -> dict[str, Tensor]:
+    """The decoder of a run, halved, under the names that a diffusion run's weights have for theirs.
+
+    Raises LabError where the latents of the two are not the same.
+    """
+    of = "model.autoencoder."
+    state = {of + key: tensor for key, tensor in halved(load_autoencoder(run, "cpu").state_dict()).items()}
+    own = {key: tensor for key, tensor in weights.items() if key.startswith(of)}
+    told = {key for key in own if key.removeprefix(of) not in STATISTICS}  # which belong to the set of the diffusion
+    latents = {key for key in told if not key.startswith(f"{of}decoder.")}
+    if not told <= state.keys() or not all(torch.equal(own[key], state[key].to(own[key].dtype)) for key in latents):
+        raise LabError(f"decoder={run}: its latents are others; use one that +experiment=vae_decoder trained for these")
+    return {key: state[key] for key in told - latents}
 
 
 def _export_own(run: Path, task: str, out: Path, words: Tensor | None) -> Path:
@@ -138,7 +168,7 @@ def main(cfg: DictConfig) -> None:
     """Copy what the configuration names."""
     run = Path(cfg.run)
     out = Path(cfg.out) if cfg.out is not None else runs.REFERENCE / run.resolve().name
-    saved = export(run, out, cfg.words)
+    saved = export(run, out, cfg.words, None if cfg.decoder is None else Path(cfg.decoder))
     size = sum(path.stat().st_size for path in out.rglob("*") if path.is_file()) / 2**20
     what = f"step {checkpoint.load(saved).step}" if saved != out else f"what {run} trained"
     logger.info("%s in %s, %.1f MiB", what, out, size)

@@ -157,11 +157,11 @@ def load_autoencoder(run: str | Path, device: torch.device | str | None = None) 
 
 
 def with_autoencoder(cfg: DictConfig, run_dir: Path | None = None) -> DictConfig:
-    """The config of a diffusion run with the autoencoder of the run `latents.run` filled in.
+    """The config of a run in latents, or of one that trains their decoder, with the autoencoder of `latents.run`.
 
-    Where that is gone, the one in `run_dir`, which a run in its latents keeps. Raises LabError where neither is there.
+    Where that is gone, the one in `run_dir`, which such a run keeps. Raises LabError where neither is there.
     """
-    if cfg.task != "diffusion":
+    if cfg.task not in ("diffusion", "autoencoder") or (cfg.task == "autoencoder" and cfg.latents.run is None):
         return cfg
     if cfg.latents.run is None:
         if cfg.autoencoder["_target_"] != IDENTITY:

@@ -160,3 +160,35 @@ def test_a_later_copy_is_not_overwritten(class_run: Path, tmp_path: Path) -> Non
     shutil.copy(class_run / "config.yaml", tmp_path)
     with pytest.raises(LabError, match="no checkpoint in"):
         export.export(tmp_path, tmp_path / "kept")
+
+
+def test_a_run_in_latents_takes_a_decoder_of_the_same_latents(
+    latent_run: Path, vae_run: Path, run_command: Command, tmp_path: Path, tiny_settings: tuple[str, ...]
+) -> None:
+    import lab.train
+
+    small = ("training.steps=6", "data.image_size=32", "reconstruction.perceptual=none")
+    asked = ("+experiment=vae_decoder", f"latents.run={vae_run}", f"hydra.run.dir={tmp_path / 'tuned'}")
+    assert run_command(lab.train.main, *tiny_settings, *small, *asked)[0] == 0
+    taking = (f"run={latent_run}", f"decoder={tmp_path / 'tuned'}")
+    code, said = run_command(export.main, *taking, f"out={tmp_path / 'kept'}")
+    assert code == 0, said
+    own, kept = (lab.load(run, "cpu").autoencoder for run in (latent_run, tmp_path / "kept"))
+    tuned = runs.load_autoencoder(tmp_path / "tuned", "cpu")
+    images, z = torch.rand(2, 3, 32, 32) * 2 - 1, torch.randn(2, own.latent_channels, 8, 8)
+    with torch.no_grad():
+        torch.testing.assert_close(kept.encode(images), own.encode(images), rtol=0, atol=0.02)  # to the set's scale
+        torch.testing.assert_close(kept.reconstruct(z), tuned.reconstruct(z), rtol=0, atol=0.02)
+        assert not torch.equal(kept.reconstruct(z), own.reconstruct(z))
+    assert runs.read_config(tmp_path / "kept").latents.run == str(tmp_path / "tuned")
+    assert not list((tmp_path / "kept").glob("samples/*"))  # sheets show what the other decoder made of them
+    another = ("+experiment=vae", "seed=7", f"hydra.run.dir={tmp_path / 'tuned'}", "autoencoder.channels=16")
+    shutil.rmtree(tmp_path / "tuned")
+    assert run_command(lab.train.main, *tiny_settings, *small, *another, "autoencoder.blocks=1")[0] == 0
+    code, said = run_command(export.main, *taking, f"out={tmp_path / 'kept'}")
+    assert code == 2 and "its latents are others" in said
+
+
+def test_pixels_have_no_decoder(class_run: Path, tmp_path: Path) -> None:
+    with pytest.raises(LabError, match=r"decoder=vae: .* is no diffusion in latents"):
+        export.export(class_run, tmp_path / "kept", decoder=Path("vae"))

@@ -61,9 +61,25 @@ def test_another_autoencoder_is_refused(vae: Path, train: Callable[..., Path], r
     assert "latent was started with lab.autoencoders.AutoencoderKL" in refused("latent", *LATENT)
 
 
+def test_a_decoder_learns_on_and_the_latents_stay(vae: Path, train: Callable[..., Path]) -> None:
+    small = ("data.image_size=32", "reconstruction.perceptual=none")
+    tuned = train("tuned", "+experiment=vae_decoder", "latents.run=vae", "training.steps=3", *small)
+    before, after = runs.load_autoencoder(vae), runs.load_autoencoder(tuned)
+    images = torch.rand(2, 3, 32, 32) * 2 - 1
+    with torch.no_grad():
+        latents = before.encode(images)
+        assert torch.equal(after.encode(images), latents)
+        assert not torch.equal(after.decode(latents), before.decode(latents))
+    assert runs.read_config(tuned).autoencoder == runs.read_config(vae).autoencoder
+    shutil.rmtree(vae)
+    train("tuned", "+experiment=vae_decoder", "latents.run=vae", "training.steps=4", *small)  # has all it needs
+    assert len(rows(tuned)) >= 2
+
+
 @pytest.mark.parametrize(
     ("overrides", "words"),
     [
+        (("+experiment=vae_decoder", "latents.run=vae"), "latents.run=vae: no trained autoencoder there"),
         (LATENT, "latents.run=vae: no trained autoencoder there; python -m lab.train +experiment=vae"),
         (("+experiment=class_cond", "autoencoder=kl"), "give latents.run=results/vae"),
         (("+experiment=vae", "autoencoder=identity"), "autoencoder=identity: there is nothing to train"),

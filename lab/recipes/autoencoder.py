@@ -21,6 +21,10 @@ from lab.training import AutoencoderTask, ReconstructionLosses, TrainingSettings
 def check_autoencoder(cfg: DictConfig) -> None:
     """LabError for an autoencoder that cannot be built, or cannot have images of that size."""
     losses: ReconstructionLosses = build(cfg.reconstruction)
+    if cfg.latents.run is not None:
+        if not (Path(cfg.latents.run) / runs.CONFIG).is_file():
+            return  # left to `train_autoencoder`, which knows the run's folder
+        cfg = runs.with_autoencoder(cfg)
     with torch.device("meta"):
         autoencoder: Autoencoder = build(cfg.autoencoder)
     if isinstance(autoencoder, Identity):
@@ -34,16 +38,23 @@ def check_autoencoder(cfg: DictConfig) -> None:
 
 
 def train_autoencoder(cfg: DictConfig, run_dir: Path) -> None:
-    """An autoencoder of the configured data's images, for diffusion in its latents."""
+    """An autoencoder of the configured data's images, for diffusion in its latents.
+
+    With `latents.run` the one of that run, whose latents stay as they are: its decoder alone goes on learning.
+    """
     settings: TrainingSettings = build(cfg.training)
     source: Source = build(cfg.data)
     losses: ReconstructionLosses = build(cfg.reconstruction)
     perceptual = perceptual_distance(losses, cfg)
     images, held_out = source.load("train"), source.load("held_out")
     torch.manual_seed(derive(cfg.seed, "init"))
-    autoencoder: Autoencoder = build(cfg.autoencoder)
+    stays = cfg.latents.run is not None
+    autoencoder: Autoencoder = (
+        runs.load_autoencoder(runs.autoencoder_run(cfg, run_dir), local_device()) if stays else build(cfg.autoencoder)
+    )
     stream = BatchStream(images, settings.batch_size, cfg.seed, settings.class_balanced, settings.flip)
-    run(cfg, AutoencoderTask(autoencoder, stream, held_out, cfg.seed, losses, perceptual), run_dir, settings)
+    task = AutoencoderTask(autoencoder, stream, held_out, cfg.seed, losses, perceptual, latents_stay=stays)
+    run(cfg, task, run_dir, settings)
 
 
 def perceptual_distance(losses: ReconstructionLosses, cfg: DictConfig) -> PerceptualDistance | None:

@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.func import functional_call
 
 from lab.autoencoders import Autoencoder, AutoencoderVQ
+from lab.autoencoders.base import Pass
 from lab.data import BatchStream, ImageSet
 from lab.errors import LabError
 from lab.networks.discriminator import PatchDiscriminator, hinge_loss
@@ -64,8 +65,9 @@ class AutoencoderTask(StreamTask):
     The discriminator learns in the same step from the same reconstructions. Neither's loss has a gradient in the
     other's weights, but clipping goes by the norm of both together.
 
-    held_out     looked at in previews, which report PSNR and SSIM over all of it
-    perceptual   distance (B,) of two batches of images; None for none
+    held_out        looked at in previews, which report PSNR and SSIM over all of it
+    perceptual      distance (B,) of two batches of images; None for none
+    latents_stay    only the decoder learns: what diffusion has learned of the latents holds, and decodes better
     """
 
     name = "autoencoder"
@@ -78,10 +80,14 @@ class AutoencoderTask(StreamTask):
         seed: int,
         losses: ReconstructionLosses,
         perceptual: Distance | None = None,
+        latents_stay: bool = False,
     ) -> None:
         super().__init__()
         self.autoencoder, self.stream, self.held_out, self.seed = autoencoder, stream, held_out, seed
-        self.losses, self.perceptual = losses, perceptual
+        self.losses, self.perceptual, self.latents_stay = losses, perceptual, latents_stay
+        if latents_stay:
+            autoencoder.requires_grad_(False)
+            autoencoder.decoder.requires_grad_(True)  # type: ignore[union-attr, operator]
         losses.check_size(held_out.image_size)
         self.discriminator = PatchDiscriminator() if losses.adversarial_weight else None
         # The discriminator's weight and a codebook's revival are the whole batch's.
@@ -100,7 +106,7 @@ class AutoencoderTask(StreamTask):
     def forward(self, images: Tensor, eps: Tensor, adversarial: Tensor) -> dict[str, Tensor]:  # type: ignore[override]
         """{"loss": (B,), "error", "perceptual", ...}: each judgement, unweighted, and what the latents report."""
         images = images.contiguous(memory_format=torch.channels_last)
-        made, penalty, facts = self.autoencoder.training_pass(images, eps)
+        made, penalty, facts = (self._decoding if self.latents_stay else self.autoencoder.training_pass)(images, eps)
         difference = made - images
         error = (difference.abs() if self.losses.error == "l1" else difference.square()).mean(dim=(1, 2, 3))
         judged, told = error, {"error": error.detach(), **facts}
@@ -115,6 +121,12 @@ class AutoencoderTask(StreamTask):
         elif self.discriminator is not None:  # all parameters take part in every step, as several processes need
             loss = loss + 0 * sum(parameter.sum() for parameter in self.discriminator.parameters())
         return {"loss": loss, **told}
+
+    def _decoding(self, images: Tensor, eps: Tensor) -> Pass:
+        """What latents decode to that nothing is asked of."""
+        with torch.no_grad():
+            z = self.autoencoder.draw(self.autoencoder.moments(images), eps)
+        return Pass(self.autoencoder.reconstruct(z), z.new_zeros(len(z)), {})
 
     def _adversarial(
         self, discriminator: PatchDiscriminator, images: Tensor, made: Tensor, judged: Tensor

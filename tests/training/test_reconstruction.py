@@ -75,6 +75,28 @@ def test_perceptual_distance_is_weighed_in() -> None:
     torch.testing.assert_close(told["loss"], plain(**given)["loss"] + 2 * told["perceptual"])
 
 
+@pytest.mark.parametrize("kind", ["kl", "vq"])
+def test_a_decoder_learns_alone_where_latents_stay(tmp_path: Path, kind: str) -> None:
+    task = make_task(kind=kind, latents_stay=True)
+    before, first = {key: t.clone() for key, t in task.autoencoder.state_dict().items()}, task.preview(tmp_path, 0)
+    trainer = Trainer(task, tmp_path / "run", settings(), seed=0)
+    trainer.run()
+    with trainer.ema.in_place():
+        changed = {key for key, t in task.autoencoder.state_dict().items() if not torch.equal(t, before[key])}
+    assert changed == {key for key in before if key.startswith("decoder.")}
+    task.eval()
+    assert task.preview(tmp_path, 60)["psnr"] > first["psnr"] + 2
+
+
+def test_what_stays_has_no_penalty() -> None:
+    given = make_task().inputs(0)
+    whole, alone = make_task().eval(), make_task(latents_stay=True).eval()
+    told = alone(**given)
+    torch.testing.assert_close(told["loss"], told["error"])
+    torch.testing.assert_close(told["error"], whole(**given)["error"])  # from latents drawn alike
+    assert "kl" not in told and told["loss"].requires_grad
+
+
 def test_noise_is_the_samples_own_whatever_the_ranks() -> None:
     whole = make_task().inputs(3)
     parts = [make_task().inputs(3, rank, 2) for rank in range(2)]
