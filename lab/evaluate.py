@@ -3,7 +3,7 @@
 Samples of classes as frequent as in training are compared with the training set in the space of a classifier that the
 lab trained from zero (the judge), whose own accuracy on held-out pictures is always told. Stopped, it goes on from what
 it has; `accelerate launch -m lab.evaluate ...` shares the samples among processes. Of an autoencoder, a CLIP or a judge
-its figures on all held-out pictures; what is asked of samples does not matter there.
+its figures on all held-out pictures, an autoencoder's FID in the judge's space among them.
 """
 
 import json
@@ -31,17 +31,18 @@ from lab.errors import LabError
 from lab.evaluation.agreement import COLOUR_PROMPTS, colours_found, colours_shown, known_factors, names_met
 from lab.evaluation.cas import cas_seconds, with_cas
 from lab.evaluation.drawing import check_classes, draw, estimate
-from lab.evaluation.held_out import held_out_figures, weights_of
+from lab.evaluation.held_out import held_out_figures, likeness, weights_of
 from lab.evaluation.memorisation import Audit
 from lab.evaluation.report import RESULT, about, distances_plot, nearest_table, pairs, sections, table
+from lab.evaluation.spaces import judge_space
 from lab.evaluation.tools import check_space, judge_for, space_of
 from lab.evaluation.worth import Worth, check_reference, encoded_count, floor_pictures, worth
-from lab.evaluators import clip_of
+from lab.evaluators import clip_of, judge_of
 from lab.model import DiffusionModel
 from lab.parts import Parts
 from lab.render import from_uint8, page, save_image
 from lab.render.provenance import write_whole
-from lab.runs import check_run, pictures_of, read_config
+from lab.runs import check_run, load_autoencoder, pictures_of, read_config
 
 logger = logging.getLogger(__name__)
 SETTINGS = ("guidance_scale", "guidance_interval", "num_inference_steps", "sampler", "spacing", "seed", "batch_size")
@@ -227,7 +228,15 @@ def tell_time(cfg: DictConfig, plan: Plan, sampling: float, comparing: float, he
 def on_held_out(cfg: DictConfig) -> dict[str, Any]:
     """What an autoencoder, a CLIP or a judge does with held-out pictures, as JSON and on the screen."""
     run, pictures = Path(cfg.run), pictures_of(cfg.run, "held_out", cfg.data)  # type: ignore[arg-type]
-    found = held_out_figures(run, pictures, cfg.device or local_device())
+    device = cfg.device or local_device()
+    found = held_out_figures(run, pictures, device)
+    if read_config(run).task == "autoencoder":
+        train = pictures_of(run, "train", cfg.data)  # type: ignore[arg-type]
+        judge = judge_of(train.class_names, cfg.judge)
+        if judge is not None:
+            _, rest = floor_pictures(train, min(cfg.n, len(train) // 2), cfg.seed)
+            space = judge_space(judge.to(device))
+            found |= likeness(load_autoencoder(run, device), pictures, train.view(rest), space, cfg.seed)
     facts = {"run": cfg.run, **weights_of(run), "n": len(pictures), "data": pictures.fingerprint}
     told = {**facts, "held_out": found}
     folder = Path(cfg.out) if cfg.out is not None else run / "evaluation" / "held_out"

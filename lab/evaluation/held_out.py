@@ -1,16 +1,20 @@
 """What an autoencoder, a CLIP or a judge does with pictures that it has not seen."""
 
+from collections.abc import Iterator
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from lab import checkpoint
 from lab.autoencoders import Autoencoder
 from lab.clip import load_clip
 from lab.clip.retrieval import retrieval
 from lab.data import ImageSet
+from lab.evaluation.metrics import fid, kid
+from lab.evaluation.spaces import FeatureSpace
 from lab.evaluators import OWN, WEIGHTS, trained_by
 from lab.judging import load_judge
 from lab.judging.task import recognition
@@ -47,9 +51,31 @@ def weights_of(run: Path) -> dict[str, Any]:
 def reconstruction(autoencoder: Autoencoder, images: ImageSet) -> dict[str, float]:
     """{"psnr", "ssim"} of pictures and what the means of their latents decode to: dB, and 1 for no difference."""
     numbers = []
-    for indices in torch.arange(len(images)).split(AT_A_TIME):
-        given = images.view(indices).to(next(autoencoder.parameters()).device)
-        back = autoencoder.decode(autoencoder.encode(given)).clamp(-1, 1)
+    for given, back in _there_and_back(autoencoder, images):
         numbers.append(torch.stack([psnr(given, back), ssim(given, back)]).cpu())
     quality = torch.cat(numbers, dim=1).mean(dim=1).tolist()
     return {"psnr": quality[0], "ssim": quality[1]}
+
+
+@torch.no_grad()
+def likeness(
+    autoencoder: Autoencoder, held_out: ImageSet, reference: Tensor, space: FeatureSpace, seed: int = 0
+) -> dict[str, float]:
+    """{"fid", "kid", "real_fid", "real_kid"} of held-out pictures that came back, and of these pictures themselves.
+
+    Against reference pictures (R, 3, H, W). No sample of a diffusion in the latents can be expected to have less.
+    """
+    batches = list(_there_and_back(autoencoder, held_out))
+    features = space(reference)
+    told: dict[str, float] = {}
+    for name, side in (("real_", 0), ("", 1)):
+        found = space(torch.cat([batch[side].cpu() for batch in batches]))
+        told |= {f"{name}fid": fid(features, found), f"{name}kid": kid(features, found, seed)[0]}
+    return told
+
+
+def _there_and_back(autoencoder: Autoencoder, images: ImageSet) -> Iterator[tuple[Tensor, Tensor]]:
+    """Pictures (B, 3, H, W), and what the means of their latents decode to."""
+    for indices in torch.arange(len(images)).split(AT_A_TIME):
+        given = images.view(indices).to(next(autoencoder.parameters()).device)
+        yield given, autoencoder.decode(autoencoder.encode(given)).clamp(-1, 1)

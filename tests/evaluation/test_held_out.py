@@ -28,6 +28,25 @@ def test_of_an_autoencoder(train: Callable[..., Path], run_command: Command, tmp
     assert found == pytest.approx({key: float(told[key]) for key in ("psnr", "ssim")}, rel=1e-3)
 
 
+def test_what_an_autoencoder_costs_is_told_in_the_judges_space(
+    train: Callable[..., Path], judge_run: Path, run_command: Command, tmp_path: Path
+) -> None:
+    """The figures of held-out pictures themselves are those that stand in evaluations of samples."""
+    small = ("autoencoder.channels=16", "autoencoder.blocks=1", "reconstruction.perceptual=none")
+    run = train("vae", "+experiment=vae", "training.steps=2", *small)
+    latent = train("latent", "+experiment=latent_class_cond", f"latents.run={run}", "training.steps=1")
+    asked = (f"judge={judge_run}", "n=24", "num_inference_steps=2", f"out={tmp_path / 'found'}")
+    for of in (run, latent):
+        code, said = run_command(evaluate.main, f"run={of}", *asked)
+        assert code == 0, said
+        found = json.loads((tmp_path / "found" / "evaluation.json").read_text())
+        if of == run:
+            told = found["held_out"]
+    assert told["real_fid"] == pytest.approx(found["held_out"]["fid"], rel=1e-4)
+    assert told["real_kid"] == pytest.approx(found["held_out"]["kid"], rel=1e-3)
+    assert told["fid"] > told["real_fid"] and told["kid"] > told["real_kid"]  # it has learned nothing yet
+
+
 def test_of_a_judge(judge_run: Path, run_command: Command, tmp_path: Path) -> None:
     found = measured(run_command, judge_run, tmp_path / "found")
     told = json.loads((judge_run / "judge" / "judge.json").read_text())["held_out"]
