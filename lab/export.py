@@ -20,6 +20,7 @@ import torch
 from omegaconf import DictConfig
 from torch import Tensor
 
+import lab
 from lab import checkpoint, runs
 from lab.cli import entry_point
 from lab.clip import load_clip, save_clip
@@ -31,8 +32,10 @@ from lab.evaluation.held_out import weights_of
 from lab.evaluation.report import results
 from lab.evaluators import OWN, WEIGHTS, trained_by
 from lab.latents import STATISTICS, fingerprint
+from lab.recipes.diffusion import preview_request
 from lab.recipes.flower_clip import flower_clip_task
 from lab.runs import CONFIG, OWN_CLIP, check_run, load_autoencoder, read_config
+from lab.training.diffusion import sample_sheet
 
 logger = logging.getLogger(__name__)
 KEPT = (CONFIG, "log.csv", "loss.png", "loss.png.json")
@@ -48,8 +51,8 @@ def export(run: Path, out: Path, words: str = "all", decoder: Path | None = None
     """Copy a run into `out`; returns the checkpoint there, or `out` where it is no model that is sampled from.
 
     words     of a CLIP's vocabulary, "all" or those "met" in training, for which its data are looked at again
-    decoder   run whose decoder a run in latents gets instead of its own; what shows or measures the old one's pictures
-              stays behind
+    decoder   run whose decoder a run in latents gets instead of its own; numbers of what the old one painted stay
+              behind, and the sheet is painted anew
     Raises LabError for a run without a sound checkpoint, where `out` holds another one or one of a later step, where
     it cannot be written, and for a decoder of other latents.
     """
@@ -79,6 +82,10 @@ def export(run: Path, out: Path, words: str = "all", decoder: Path | None = None
         write_config(cfg, out)
         for path in [*out.glob("samples/step_*.png*"), *results(out)]:
             path.unlink()
+        if cfg.training.preview_every:
+            model = lab.load(out)
+            request = preview_request(cfg, getattr(model.conditioner, "class_names", ()), model.conditioner)
+            sample_sheet(model, request, cfg.preview.count, out / "samples", found.step)
         return saved
     if cfg.task == "diffusion":  # the sheets of other tasks show real pictures
         _copy_sheet(run, out)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from omegaconf import OmegaConf
 from torch import Tensor
 
 import lab
@@ -167,6 +168,10 @@ def test_a_run_in_latents_takes_a_decoder_of_the_same_latents(
 ) -> None:
     import lab.train
 
+    latent_run = Path(shutil.copytree(latent_run, tmp_path / "latent"))
+    config = OmegaConf.load(latent_run / "config.yaml")
+    config.training.preview_every = 3
+    OmegaConf.save(config, latent_run / "config.yaml")
     small = ("training.steps=6", "data.image_size=32", "reconstruction.perceptual=none")
     asked = ("+experiment=vae_decoder", f"latents.run={vae_run}", f"hydra.run.dir={tmp_path / 'tuned'}")
     assert run_command(lab.train.main, *tiny_settings, *small, *asked)[0] == 0
@@ -181,7 +186,7 @@ def test_a_run_in_latents_takes_a_decoder_of_the_same_latents(
         torch.testing.assert_close(kept.reconstruct(z), tuned.reconstruct(z), rtol=0, atol=0.02)
         assert not torch.equal(kept.reconstruct(z), own.reconstruct(z))
     assert runs.read_config(tmp_path / "kept").latents.run == str(tmp_path / "tuned")
-    assert not list((tmp_path / "kept").glob("samples/*"))  # sheets show what the other decoder made of them
+    assert [path.name for path in (tmp_path / "kept").glob("samples/*.png")] == ["step_0000006.png"]
     another = ("+experiment=vae", "seed=7", f"hydra.run.dir={tmp_path / 'tuned'}", "autoencoder.channels=16")
     shutil.rmtree(tmp_path / "tuned")
     assert run_command(lab.train.main, *tiny_settings, *small, *another, "autoencoder.blocks=1")[0] == 0

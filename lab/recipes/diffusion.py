@@ -2,6 +2,7 @@
 
 import logging
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -63,7 +64,8 @@ def train_diffusion(cfg: DictConfig, run_dir: Path) -> None:
     if cfg.latents.run is not None:
         model.autoencoder, stream = into_latents(cfg, run_dir, stream)
         cfg = OmegaConf.merge(cfg, {"latents": {"fingerprint": fingerprint(model.autoencoder)}})  # type: ignore[assignment]
-    task = DiffusionTask(model, stream, cfg.seed, preview_request(cfg, images, conditioner), cfg.preview.count)
+    shown = preview_request(cfg, images.class_names, conditioner)
+    task = DiffusionTask(model, stream, cfg.seed, shown, cfg.preview.count)
     run(cfg, task, run_dir, settings)
 
 
@@ -99,13 +101,13 @@ def check_preview_classes(cfg: DictConfig, images: ImageSet) -> None:
             raise LabError(f"preview: {error}") from error
 
 
-def preview_request(cfg: DictConfig, images: ImageSet, conditioner: Conditioner) -> Request:
+def preview_request(cfg: DictConfig, class_names: Sequence[str], conditioner: Conditioner) -> Request:
     """What sample sheets show: what the config names, else the first 32 classes; LabError if it cannot be had."""
     if cfg.training.preview_every == 0:
         return Request()
     asked: dict[str, Any] = OmegaConf.to_container(cfg.preview)  # type: ignore[assignment]
     if asked["classes"] is None and asked["prompts"] is None and not isinstance(conditioner, Unconditional):
-        asked["classes"] = list(images.class_names[:32]) or None
+        asked["classes"] = list(class_names[:32]) or None
     try:
         request = Request(prompts=asked["prompts"], classes=asked["classes"])
         conditioner.inputs(request)

@@ -79,21 +79,26 @@ class DiffusionTask(StreamTask):
 
     def preview(self, folder: Path, step: int) -> dict[str, float]:
         """A captioned sheet of samples at the run's default sampler and guidance, same noise each time."""
-        request = self.preview_request
-        samples = self.model.sample(
-            request.prompts,
-            classes=request.classes,
-            images=request.images,
-            count=self.preview_count,
-            output="tensor",
-        )
-        assert isinstance(samples, Tensor)
-        captions: Sequence[str] | None = [c for c in request.labels for _ in range(self.preview_count)]
-        columns = max(1, round(len(samples) ** 0.5 * 1.25))
-        defaults = self.model.sampling
-        low, high = defaults.guidance_interval
-        scale = f"CFG {defaults.guidance_scale:g}" + (f" at noise {low:g} to {high:g}" if (low, high) != (0, 1) else "")
-        title = f"step {step}, {defaults.sampler} {defaults.num_inference_steps}, {scale}"
-        sheet = grid(samples, captions=captions or None, columns=columns, title=title)
-        save_image(sheet, folder / f"step_{step:07d}.png", {"step": step, "seed": 0, "title": title})
+        samples = sample_sheet(self.model, self.preview_request, self.preview_count, folder, step)
         return {"sample_std": float(samples.std())}
+
+
+def sample_sheet(model: DiffusionModel, request: Request, count: int, folder: Path, step: int) -> Tensor:
+    """`count` samples of each thing asked for, numbers 0 and on of seed 0, on a sheet `folder`/step_.......png.
+
+    Returns the samples (B, 3, H, W).
+    """
+    samples = model.sample(
+        request.prompts, classes=request.classes, images=request.images, count=count, output="tensor"
+    )
+    assert isinstance(samples, Tensor)
+    captions: Sequence[str] | None = [caption for caption in request.labels for _ in range(count)]
+    columns = max(1, round(len(samples) ** 0.5 * 1.25))
+    low, high = model.sampling.guidance_interval
+    scale = f"CFG {model.sampling.guidance_scale:g}" + (
+        f" at noise {low:g} to {high:g}" if (low, high) != (0, 1) else ""
+    )
+    title = f"step {step}, {model.sampling.sampler} {model.sampling.num_inference_steps}, {scale}"
+    sheet = grid(samples, captions=captions or None, columns=columns, title=title)
+    save_image(sheet, folder / f"step_{step:07d}.png", {"step": step, "seed": 0, "title": title})
+    return samples

@@ -33,6 +33,7 @@ class ReconstructionLosses:
     perceptual          none | flower_clip | vgg: whose features are compared, with weight perceptual_weight
     adversarial_weight  of the discriminator's judgement, itself scaled so that both pull alike; 0: none
     adversarial_start   step from which on there is a discriminator
+    adversarial_warmup  steps in which its weight rises from 0, so that it has learned something before it is heeded
     Raises LabError for values that cannot be.
     """
 
@@ -41,14 +42,20 @@ class ReconstructionLosses:
     perceptual_weight: float = 0.1
     adversarial_weight: float = 0.0
     adversarial_start: int = 0
+    adversarial_warmup: int = 0
 
     def __post_init__(self) -> None:
         for key, known in (("error", ("l1", "l2")), ("perceptual", ("none", "flower_clip", "vgg"))):
             if getattr(self, key) not in known:
                 raise LabError(f"reconstruction.{key}={getattr(self, key)}: use one of {', '.join(known)}")
-        for key in ("perceptual_weight", "adversarial_weight", "adversarial_start"):
+        for key in ("perceptual_weight", "adversarial_weight", "adversarial_start", "adversarial_warmup"):
             if not getattr(self, key) >= 0:
                 raise LabError(f"reconstruction.{key}={getattr(self, key)}: use 0 or more")
+
+    def adversarial_share(self, step: int) -> float:
+        """How much of its weight the discriminator has at a step, 0 to 1; below 0 where there is none yet."""
+        since = step - self.adversarial_start
+        return -1.0 if since < 0 else min(1.0, (since + 1) / (self.adversarial_warmup + 1))
 
     def check_size(self, image_size: int) -> None:
         """LabError where images are too small for the discriminator's patches."""
@@ -94,14 +101,14 @@ class AutoencoderTask(StreamTask):
         self.divisible = self.discriminator is None and not isinstance(autoencoder, AutoencoderVQ)
 
     def inputs(self, step: int, rank: int = 0, world: int = 1) -> dict[str, Tensor]:
-        """images (B, 3, H, W), eps like their latents, adversarial (B,) whether there is a discriminator yet."""
+        """images (B, 3, H, W), eps like their latents, adversarial (B,) the `adversarial_share`."""
         batch = self.stream.batch(step, rank, world)
         count, sides = len(batch.labels), batch.images.shape[2:]
         self.autoencoder.check_size(*sides)
         shape = (self.autoencoder.latent_channels, *(side // self.autoencoder.factor for side in sides))
         eps = torch.randn(count * world, *shape, generator=generator(self.seed, "posterior", step))
-        started = torch.full((count,), step >= self.losses.adversarial_start)
-        return {"images": batch.images, "eps": eps[rank * count : (rank + 1) * count], "adversarial": started}
+        share = torch.full((count,), self.losses.adversarial_share(step))
+        return {"images": batch.images, "eps": eps[rank * count : (rank + 1) * count], "adversarial": share}
 
     def forward(self, images: Tensor, eps: Tensor, adversarial: Tensor) -> dict[str, Tensor]:  # type: ignore[override]
         """{"loss": (B,), "error", "perceptual", ...}: each judgement, unweighted, and what the latents report."""
@@ -115,8 +122,8 @@ class AutoencoderTask(StreamTask):
             judged = judged + self.losses.perceptual_weight * distance
             told["perceptual"] = distance.detach()
         loss = judged + penalty
-        if self.discriminator is not None and bool(adversarial.any()):
-            of_both, also = self._adversarial(self.discriminator, images, made, judged.mean())
+        if self.discriminator is not None and bool((adversarial >= 0).all()):
+            of_both, also = self._adversarial(self.discriminator, images, made, judged.mean(), adversarial)
             loss, told = loss + of_both, told | also
         elif self.discriminator is not None:  # all parameters take part in every step, as several processes need
             loss = loss + 0 * sum(parameter.sum() for parameter in self.discriminator.parameters())
@@ -129,7 +136,7 @@ class AutoencoderTask(StreamTask):
         return Pass(self.autoencoder.reconstruct(z), z.new_zeros(len(z)), {})
 
     def _adversarial(
-        self, discriminator: PatchDiscriminator, images: Tensor, made: Tensor, judged: Tensor
+        self, discriminator: PatchDiscriminator, images: Tensor, made: Tensor, judged: Tensor, share: Tensor
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """The loss of autoencoder and discriminator together (B,), and numbers for the log.
 
@@ -148,7 +155,7 @@ class AutoencoderTask(StreamTask):
         real, fake = discriminator(images).float(), discriminator(made.detach()).float()
         of_discriminator = hinge_loss(real, fake)
         told = {"discriminator": of_discriminator.detach(), "real": real.detach().mean(), "fake": fake.detach().mean()}
-        return self.losses.adversarial_weight * scale * judgement + of_discriminator, told
+        return self.losses.adversarial_weight * share * scale * judgement + of_discriminator, told | {"scale": scale}
 
     def preview(self, folder: Path, step: int) -> dict[str, float]:
         """A sheet of held-out pictures above their reconstructions; PSNR in dB and SSIM, means over all held out."""

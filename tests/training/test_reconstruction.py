@@ -157,6 +157,19 @@ def test_it_starts_when_it_is_told_to() -> None:
         assert all(p.grad is not None for p in task.parameters())  # as several processes need
 
 
+def test_its_weight_rises() -> None:
+    """It learns from the first step on, and is heeded the more the longer."""
+    rising = ReconstructionLosses(perceptual="none", adversarial_weight=0.5, adversarial_start=2, adversarial_warmup=3)
+    assert [rising.adversarial_share(step) for step in (1, 2, 3, 4, 5, 99)] == [-1, 0.25, 0.5, 0.75, 1, 1]
+    assert [ADVERSARIAL.adversarial_share(step) for step in (0, 1, 2, 3)] == [-1, -1, 1, 1]
+    task, at_once = make_task(rising), make_task(ADVERSARIAL)
+    given = task.inputs(3)
+    half, whole = task(**given), at_once(**at_once.inputs(3))
+    heeded = [told["loss"] - told["discriminator"] - told["error"] for told in (half, whole)]
+    penalty = task.autoencoder.training_pass(given["images"], given["eps"]).penalty
+    torch.testing.assert_close(heeded[0] - penalty, (heeded[1] - penalty) / 2, rtol=1e-3, atol=1e-6)
+
+
 def test_each_loss_reaches_its_own_network_alone() -> None:
     """The discriminator's gradient is that of the hinge loss, the autoencoder's that of the other terms."""
     task = make_task(ADVERSARIAL)
