@@ -70,7 +70,8 @@ def export(run: Path, out: Path, words: str = "all", decoder: Path | None = None
     there = sorted((out / "checkpoints").glob("step_*"))
     if any(path.name > found.path.name for path in there):
         raise LabError(f"out={out}: holds {there[-1].name}, a later one than {found.path.name}; delete it first")
-    weights = halved(found.tensors("weights"))
+    averaged = found.tensors("weights").items()
+    weights = halved({key: tensor for key, tensor in averaged if not key.startswith("discriminator.")})
     if decoder is not None:
         weights |= decoder_for(weights, decoder)
     saved = checkpoint.save(out / "checkpoints", found.step, {"weights": weights}, found.state, keep=1)

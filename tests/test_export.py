@@ -178,6 +178,9 @@ def test_a_run_in_latents_takes_a_decoder_of_the_same_latents(
     taking = (f"run={latent_run}", f"decoder={tmp_path / 'tuned'}")
     code, said = run_command(export.main, *taking, f"out={tmp_path / 'kept'}")
     assert code == 0, said
+    export.export(tmp_path / "tuned", tmp_path / "small")
+    weights = checkpoint.latest(tmp_path / "small" / "checkpoints").tensors("weights")  # type: ignore[union-attr]
+    assert {key.split(".")[0] for key in weights} == {"autoencoder"}  # nobody needs the discriminator
     own, kept = (lab.load(run, "cpu").autoencoder for run in (latent_run, tmp_path / "kept"))
     tuned = runs.load_autoencoder(tmp_path / "tuned", "cpu")
     images, z = torch.rand(2, 3, 32, 32) * 2 - 1, torch.randn(2, own.latent_channels, 8, 8)
