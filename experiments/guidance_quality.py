@@ -19,7 +19,7 @@ from experiments.common import Report
 from lab import LabError
 from lab.cli import entry_point
 from lab.commands import command_line
-from lab.compare import about, as_csv, results_of, rows_of
+from lab.compare import SAMPLED, about, as_csv, results_of, rows_of
 from lab.config import check_types
 from lab.evaluate import TYPES as EVALUATED
 from lab.evaluate import evaluate
@@ -44,7 +44,6 @@ PANELS = {  # measure: what it is called
     "diversity": "distance within a class",
     "cas_top1": "CAS, top-1",
 }
-DIFFERS = ("sampler", "spacing", "num_inference_steps", "guidance_interval", "seed")  # of evaluations of one run
 REAL = {"real pictures": "--", "held out": ":"}
 
 
@@ -65,7 +64,7 @@ def lines_of(rows: Sequence[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
     made = [row for row in rows if row["guidance"] is not None]
     runs = {row["run"] for row in made}
     short = len({Path(run).name for run in runs}) == len(runs)
-    differs = [key for key in DIFFERS if len({row.get(key) for row in made}) > 1]
+    differs = [key for key in SAMPLED if len({row.get(key) for row in made}) > 1]
     lines: dict[str, list[dict[str, Any]]] = {}
     for row in made:
         name = Path(row["run"]).name if short else row["run"]

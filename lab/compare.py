@@ -20,8 +20,8 @@ from lab.render.provenance import write_whole
 logger = logging.getLogger(__name__)
 SAME = ("n", "data", "space", "reference", "judge", "clip")  # or figures do not compare
 WHERE_MEASURED = ("judge_weights", "colour_count", "cas_steps", "cas_n")  # the same, but for those without
-# How the samples came about.
-HOW = ("n", "colour_n", "sampler", "spacing", "num_inference_steps", "guidance_interval", "seed")
+SAMPLED = ("sampler", "spacing", "num_inference_steps", "guidance_interval", "seed")  # in which a run's may differ
+HOW = ("n", "colour_n", *SAMPLED)  # the samples came about
 
 
 def check(cfg: DictConfig) -> None:

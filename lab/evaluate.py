@@ -47,8 +47,11 @@ from lab.runs import check_run, load_autoencoder, pictures_of, read_config
 logger = logging.getLogger(__name__)
 SETTINGS = ("guidance_scale", "guidance_interval", "num_inference_steps", "sampler", "spacing", "seed", "batch_size")
 APART = ("n", "num_inference_steps", "sampler", "spacing", "seed", "guidance_interval")  # each has a folder of its own
-LEAST = {**dict.fromkeys(("n", "cas_n"), 10), **dict.fromkeys(("num_inference_steps", "suspicious", "batch_size"), 1)}
-LEAST |= dict.fromkeys(("cas_steps", "colour_count"), 0)
+LEAST = {
+    **dict.fromkeys(("n", "cas_n"), 10),
+    **dict.fromkeys(("num_inference_steps", "suspicious", "batch_size"), 1),
+    **dict.fromkeys(("cas_steps", "colour_count"), 0),
+}
 TYPES: dict[str, Any] = {
     "precision": Precision,
     **dict.fromkeys(("n", "num_inference_steps", "seed", "suspicious"), int),

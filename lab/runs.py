@@ -161,10 +161,10 @@ def with_autoencoder(cfg: DictConfig, run_dir: Path | None = None) -> DictConfig
 
     Where that is gone, the one in `run_dir`, which such a run keeps. Raises LabError where neither is there.
     """
-    if cfg.task not in ("diffusion", "autoencoder") or (cfg.task == "autoencoder" and cfg.latents.run is None):
+    if cfg.task not in ("diffusion", "autoencoder"):
         return cfg
     if cfg.latents.run is None:
-        if cfg.autoencoder["_target_"] != IDENTITY:
+        if cfg.task == "diffusion" and cfg.autoencoder["_target_"] != IDENTITY:
             raise LabError(
                 "autoencoder: diffusion in latents needs a trained one; leave it out, and give latents.run=results/vae"
             )
