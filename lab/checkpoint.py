@@ -48,6 +48,10 @@ class Checkpoint:
         self.fingerprint(name)
         return safetensors.torch.load_file(self.path / f"{name}.safetensors")
 
+    def holds(self, name: str) -> bool:
+        """Whether tensors were saved under `name`."""
+        return f"{name}.safetensors" in _read_manifest(self.path)
+
     def fingerprint(self, name: str) -> str:
         """SHA-256 (hex) of the file saved under `name`; LabError if there is none of that name."""
         files = _read_manifest(self.path)

@@ -12,9 +12,11 @@ from PIL import Image
 from safetensors.torch import load_file
 from trained import VAE, rows, same, tensors
 
+import lab
 import lab.train
 from lab import checkpoint
 from lab.config import CONF
+from lab.export import export
 from lab.render import read_provenance
 
 Command = Callable[..., tuple[int, str]]
@@ -83,6 +85,17 @@ def test_a_class_run_that_goes_on_is_the_run_in_one_go(class_run: Path, train: C
     train("run", *settings, "training.steps=6")
     assert same(tensors(run), tensors(class_run))
     assert rows(run) == rows(class_run)
+
+
+def test_a_kept_copy_can_be_trained_on(class_run: Path, train: Callable[..., Path], tmp_path: Path) -> None:
+    """`lab.export`'s copy of `class_run` in place of the run: its log goes on, and it is a whole run again."""
+    export(class_run, tmp_path / "run")
+    copied = lab.load(tmp_path / "run").state_dict()
+    run = train("run", "+experiment=class_cond", "conditioning.dim=8", "training.steps=7")
+    assert rows(run)[:6] == rows(class_run)
+    assert [row["step"] for row in rows(run)] == [str(step) for step in range(1, 8)]
+    assert {name.split("/")[0] for name in tensors(run)} == {"raw", "weights", "optimizer"}
+    torch.testing.assert_close(lab.load(run).state_dict(), copied, rtol=0, atol=3e-4)  # a step of a rate of 1.3e-4
 
 
 @pytest.mark.slow

@@ -40,6 +40,7 @@ class Trainer:
         self.trainable = {name: p for name, p in task.named_parameters() if p.requires_grad}
         adamw = make_adamw(self.trainable.values(), settings, self.accelerator.device)
         self.step, self.seconds = 0, 0.0
+        self.warmed_from = 0  # step at which the optimiser was new
         self.window: list[dict[str, Tensor]] = []  # losses of the steps since the last row of the log ...
         self.window_seconds = 0.0  # ... and the time they took before the run was interrupted
         self.ema = EMA(task, settings.ema_decay, AVERAGE_EVERY)
@@ -126,7 +127,7 @@ class Trainer:
         inputs = self.task.inputs(self.step, process.process_index, process.num_processes)
         torch.manual_seed(derive(self.seed, "dropout", self.step, process.process_index))
         for group in self.optimizer.param_groups:
-            group["lr"] = settings.lr_at(self.step)
+            group["lr"] = settings.lr_at(self.step, self.warmed_from)
         self.module.train()
         losses: dict[str, Tensor] = {}
         parts = self._parts(inputs)
@@ -164,7 +165,7 @@ class Trainer:
             "step": self.step,
             "epoch": self.task.epoch(self.step),
             **{key: float(self.accelerator.reduce(value, "mean")) for key, value in means.items()},
-            "lr": self.settings.lr_at(self.step - 1),
+            "lr": self.settings.lr_at(self.step - 1, self.warmed_from),
             "images_per_second": len(window) * self.settings.batch_size / seconds,
             "seconds": self.seconds,
         }
@@ -223,27 +224,39 @@ class Trainer:
             "images": self.step * self.settings.batch_size,
             "window": window,
             "window_seconds": self.window_seconds,
+            "warmed_from": self.warmed_from,
         }
         checkpoint.save(self.directory, self.step, tensors, state, keep=self.settings.keep)
 
     def _resume(self) -> None:
+        """Go on from the newest checkpoint, or from a copy of one by `lab.export`, with its averages for all there is.
+
+        The optimiser of a copy is new, and its learning rate warms up again.
+        """
         found = checkpoint.latest(self.directory)
         if found is None:
             return
+        copy = not found.holds("raw")
+        averages = found.tensors("weights")
         try:
-            self.task.load_state_dict(found.tensors("raw"))
-            self.ema.load(found.tensors("weights"))
-            load_state(self.optimizer, self.trainable, found.tensors("optimizer"))
+            self.task.load_state_dict(averages if copy else found.tensors("raw"))
+            self.ema.load(averages)
+            if not copy:
+                load_state(self.optimizer, self.trainable, found.tensors("optimizer"))
         except (RuntimeError, KeyError, ValueError) as error:  # what torch makes of other names and shapes
+            reason = "the network has changed since"
+            if copy:
+                reason += ", or the copy lacks what was only trained with"
             raise LabError(
-                f"{found.path}: does not fit what is trained now, the network has changed since; "
-                "use another hydra.run.dir"
+                f"{found.path}: does not fit what is trained now, {reason}; use another hydra.run.dir"
             ) from error
         self.step, self.seconds = found.step, float(found.state["seconds"])
+        self.warmed_from = found.step if copy else int(found.state.get("warmed_from", 0))
         device = self.accelerator.device
         self.window = [
             {key: torch.tensor(value, device=device) for key, value in losses.items()}
             for losses in found.state.get("window", [])
         ]
         self.window_seconds = float(found.state.get("window_seconds", 0.0))
-        logger.info("resumed %s at step %d", self.run_dir, self.step)
+        how = ", a copy: the optimiser is new" if copy else ""
+        logger.info("resumed %s at step %d%s", self.run_dir, self.step, how)

@@ -63,9 +63,9 @@ class TrainingSettings:
         if self.precision not in ("auto", "fp32", "bf16"):
             raise LabError(f"training.precision={self.precision}: use auto, fp32 or bf16")
 
-    def lr_at(self, step: int) -> float:
-        """Learning rate of step `step` (0-based): linear warm-up, then constant or a cosine to 0."""
-        warmup = min(1.0, (step + 1) / (self.lr_warmup + 1))
+    def lr_at(self, step: int, started: int = 0) -> float:
+        """Learning rate of step `step` (0-based): linear warm-up from `started` on, then constant or a cosine to 0."""
+        warmup = min(1.0, (step - started + 1) / (self.lr_warmup + 1))
         decay = 0.5 * (1 + math.cos(math.pi * step / self.steps)) if self.lr_decay else 1.0
         return self.lr * warmup * decay
 

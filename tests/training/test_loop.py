@@ -129,6 +129,31 @@ def test_a_run_that_goes_on_is_the_run_in_one_go(tmp_path: Path, intervals: tupl
     assert same(*(state_tensors(one.optimizer, one.trainable) for one in (again, whole)))
 
 
+def test_a_copy_of_the_averages_goes_on_with_a_new_optimizer_that_warms_up(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What `lab.export` leaves of a run: all weights are the averages, in half precision."""
+    whole = train(tmp_path / "run")
+    averages = {key: value.half() for key, value in whole.ema.averages.items()}
+    found = checkpoint.latest(tmp_path / "run" / "checkpoints")
+    assert found is not None
+    for name in ("copy", "again"):
+        checkpoint.save(tmp_path / name / "checkpoints", 10, {"weights": averages}, found.state)
+    expected = Toy()
+    expected.load_state_dict(averages)
+    with caplog.at_level(logging.INFO, logger="lab"):
+        copy = train(tmp_path / "copy", steps=15, lr_warmup=4)
+    assert "at step 10, a copy: the optimiser is new" in caplog.text
+    first, *further = rows(tmp_path / "copy")
+    assert float(first["loss"]) == pytest.approx(expected(**expected.inputs(10))["loss"].mean().item())
+    assert [float(row["lr"]) for row in (first, *further)] == pytest.approx([0.002, 0.004, 0.006, 0.008, 0.01])
+    assert {int(state["step"]) for state in copy.optimizer.state.values()} == {5}
+    train(tmp_path / "again", steps=12, lr_warmup=4)
+    again = train(tmp_path / "again", steps=15, lr_warmup=4)  # now with its own state, and still warming up
+    assert rows(tmp_path / "again") == [first, *further]
+    assert same(again.ema.averages, copy.ema.averages)
+
+
 def test_state_of_the_optimizer_lies_in_memory_as_the_weights_do(tmp_path: Path) -> None:
     """AdamW's fused kernel reads both by their place in memory: another layout trains wrongly, in silence."""
     train(tmp_path, steps=2)

@@ -14,6 +14,7 @@ def test_the_learning_rate_warms_up_and_stays() -> None:
     settings = TrainingSettings(steps=1000, lr=0.5, lr_warmup=4)
     assert [settings.lr_at(step) for step in range(6)] == pytest.approx([0.1, 0.2, 0.3, 0.4, 0.5, 0.5])
     assert settings.lr_at(999) == 0.5
+    assert [settings.lr_at(step, started=700) for step in (700, 703, 704)] == pytest.approx([0.1, 0.4, 0.5])
     assert TrainingSettings(lr=0.5, lr_warmup=0).lr_at(0) == 0.5
 
 
