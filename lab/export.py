@@ -1,11 +1,11 @@
 """python -m lab.export run=results/class_cond: a small copy of a run, to be kept and shared.
 
 Averaged weights in half precision, the configuration, the log and its curve, the last sample sheet and the numbers of
-lab.evaluate; what training needs to go on is left behind, and so are sheets that show real pictures. `lab.load` and
-everything that takes run=DIR take the copy as they take the run. Of a run that trained a CLIP or a judge, that is kept,
-which is in half precision already; with words=met without the words that no caption of its training had, which are most
-of a small CLIP. With decoder=results/vae_decoder a run in latents decodes with what was trained later for the same
-latents.
+lab.evaluate; raw weights and the optimiser are left behind, and so are sheets that show real pictures. `lab.load` and
+everything that takes run=DIR take the copy as they take the run; training goes on from its averages with a new
+optimiser. Of a run that trained a CLIP or a judge, that is kept, which is in half precision already; with words=met
+without the words that no caption of its training had, which are most of a small CLIP. With decoder=results/vae_decoder
+a run in latents decodes with what was trained later for the same latents.
 """
 
 import filecmp
