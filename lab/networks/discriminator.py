@@ -10,7 +10,7 @@ class PatchDiscriminator(nn.Sequential):
     Isola et al. 2017, "Image-to-image translation with conditional adversarial networks", section 3.2.2, with group
     normalisation, which knows nothing of the batch.
 
-    layers   strided convolutions; each doubles what a patch covers
+    layers   strided convolutions; each doubles what a patch covers, and `stride`, the pixels between patches
     """
 
     def __init__(self, channels: int = 48, layers: int = 3) -> None:
@@ -22,6 +22,7 @@ class PatchDiscriminator(nn.Sequential):
             stages += [convolution, nn.GroupNorm(8, wider), nn.LeakyReLU(0.2)]
             width = wider
         super().__init__(*stages, nn.Conv2d(width, 1, 4, padding=1))
+        self.stride = 2**layers
 
 
 def hinge_loss(real: Tensor, fake: Tensor) -> Tensor:

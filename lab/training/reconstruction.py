@@ -70,7 +70,8 @@ class AutoencoderTask(StreamTask):
     """Rombach et al. 2022, appendix G: error, perceptual distance, the latents' penalty and a patch discriminator.
 
     The discriminator learns in the same step from the same reconstructions. Neither's loss has a gradient in the
-    other's weights, but clipping goes by the norm of both together.
+    other's weights, but clipping goes by the norm of both together. It sees each step's pictures rolled by other
+    pixels: its strided convolutions weigh pixels by where they lie on their lattice, which a decoder would draw.
 
     held_out        looked at in previews, which report PSNR and SSIM over all of it
     perceptual      distance (B,) of two batches of images; None for none
@@ -101,16 +102,21 @@ class AutoencoderTask(StreamTask):
         self.divisible = self.discriminator is None and not isinstance(autoencoder, AutoencoderVQ)
 
     def inputs(self, step: int, rank: int = 0, world: int = 1) -> dict[str, Tensor]:
-        """images (B, 3, H, W), eps like their latents, adversarial (B,) the `adversarial_share`."""
+        """images (B, 3, H, W), eps like their latents, adversarial (B,) the `adversarial_share`, roll (B, 2) pixels."""
         batch = self.stream.batch(step, rank, world)
         count, sides = len(batch.labels), batch.images.shape[2:]
         self.autoencoder.check_size(*sides)
         shape = (self.autoencoder.latent_channels, *(side // self.autoencoder.factor for side in sides))
         eps = torch.randn(count * world, *shape, generator=generator(self.seed, "posterior", step))
         share = torch.full((count,), self.losses.adversarial_share(step))
-        return {"images": batch.images, "eps": eps[rank * count : (rank + 1) * count], "adversarial": share}
+        eps = eps[rank * count : (rank + 1) * count]
+        stride = 1 if self.discriminator is None else self.discriminator.stride
+        roll = torch.randint(stride, (1, 2), generator=generator(self.seed, "roll", step))
+        return {"images": batch.images, "eps": eps, "adversarial": share, "roll": roll.expand(count, 2)}
 
-    def forward(self, images: Tensor, eps: Tensor, adversarial: Tensor) -> dict[str, Tensor]:  # type: ignore[override]
+    def forward(  # type: ignore[override]
+        self, images: Tensor, eps: Tensor, adversarial: Tensor, roll: Tensor
+    ) -> dict[str, Tensor]:
         """{"loss": (B,), "error", "perceptual", ...}: each judgement, unweighted, and what the latents report."""
         images = images.contiguous(memory_format=torch.channels_last)
         made, penalty, facts = (self._decoding if self.latents_stay else self.autoencoder.training_pass)(images, eps)
@@ -123,7 +129,8 @@ class AutoencoderTask(StreamTask):
             told["perceptual"] = distance.detach()
         loss = judged + penalty
         if self.discriminator is not None and bool((adversarial >= 0).all()):
-            of_both, also = self._adversarial(self.discriminator, images, made, judged.mean(), adversarial)
+            real, fake = (pictures.roll(roll[0].tolist(), dims=(2, 3)) for pictures in (images, made))
+            of_both, also = self._adversarial(self.discriminator, real, fake, judged.mean(), adversarial)
             loss, told = loss + of_both, told | also
         elif self.discriminator is not None:  # all parameters take part in every step, as several processes need
             loss = loss + 0 * sum(parameter.sum() for parameter in self.discriminator.parameters())

@@ -11,6 +11,16 @@ def test_a_logit_for_each_patch(size: int, logits: int) -> None:
     assert PatchDiscriminator(16)(torch.zeros(2, 3, size, size)).shape == (2, 1, logits, logits)
 
 
+@pytest.mark.parametrize("layers", [2, 3])
+def test_a_picture_moved_by_its_stride_has_its_logits_moved_by_one(layers: int) -> None:
+    judge = PatchDiscriminator(16, layers)
+    local = torch.nn.Sequential(*(part for part in judge if not isinstance(part, torch.nn.GroupNorm)))
+    picture, inside = torch.randn(1, 3, 128, 128), (..., slice(6, -6), slice(6, -6))  # where no edge is seen
+    one, moved = local(picture), local(picture.roll(judge.stride, dims=3))
+    torch.testing.assert_close(moved[inside], one.roll(1, dims=3)[inside])
+    assert not torch.allclose(local(picture.roll(judge.stride // 2, dims=3))[inside], one[inside])
+
+
 def test_hinge_is_its_formula_and_vanishes_beyond_its_margin() -> None:
     real, fake = (torch.tensor(values).view(2, 1, 1, 2) for values in ([2.0, 0.5, 1, 1], [-2.0, 0.0, -1, -5]))
     assert hinge_loss(real, fake).tolist() == pytest.approx([0.5 * (0.25 + 0.5), 0.0])

@@ -170,6 +170,20 @@ def test_its_weight_rises() -> None:
     torch.testing.assert_close(heeded[0] - penalty, (heeded[1] - penalty) / 2, rtol=1e-3, atol=1e-6)
 
 
+def rolled(pictures: Tensor, given: dict[str, Tensor]) -> Tensor:
+    """As the discriminator sees them."""
+    down, right = given["roll"][0].tolist()
+    return pictures.roll(down, dims=2).roll(right, dims=3)
+
+
+def test_it_sees_pictures_rolled_to_every_place_of_its_lattice() -> None:
+    task = make_task(ADVERSARIAL)
+    rolls = [task.inputs(step)["roll"] for step in range(600)]
+    assert all((roll == roll[0]).all() for roll in rolls)
+    assert {tuple(roll[0].tolist()) for roll in rolls} == {(down, right) for down in range(8) for right in range(8)}
+    assert not make_task().inputs(7)["roll"].any()  # there is none
+
+
 def test_each_loss_reaches_its_own_network_alone() -> None:
     """The discriminator's gradient is that of the hinge loss, the autoencoder's that of the other terms."""
     task = make_task(ADVERSARIAL)
@@ -179,7 +193,8 @@ def test_each_loss_reaches_its_own_network_alone() -> None:
     got = [p.grad.clone() for p in task.discriminator.parameters() if p.grad is not None]
     made = task.autoencoder.training_pass(given["images"], given["eps"]).images.detach()
     task.zero_grad()
-    hinge_loss(task.discriminator(given["images"]), task.discriminator(made)).mean().backward()
+    real, fake = (task.discriminator(rolled(pictures, given)) for pictures in (given["images"], made))
+    hinge_loss(real, fake).mean().backward()
     for mine, parameter in zip(got, task.discriminator.parameters(), strict=True):
         torch.testing.assert_close(mine, parameter.grad, rtol=1e-4, atol=1e-6)
 
@@ -195,7 +210,7 @@ def test_its_judgement_pulls_as_hard_as_the_rest() -> None:
 
     made = task.autoencoder.training_pass(given["images"], given["eps"])
     error = gradient((made.images - given["images"]).abs().mean())
-    judgement = gradient(-task.discriminator(made.images).mean())
+    judgement = gradient(-task.discriminator(rolled(made.images, given)).mean())
     together = gradient(task(**given)["loss"].mean())
     scale = 0.5 * error.norm() / (judgement.norm() + 1e-4)
     torch.testing.assert_close(together, error + scale * judgement, rtol=1e-3, atol=1e-6)
