@@ -43,18 +43,23 @@ def refuse_changes(cfg: DictConfig, run_dir: Path) -> None:
 
     Other images under the same settings are warned of.
     """
-    path = run_dir / CONFIG
-    if not path.is_file():
-        return
-    old, new = (OmegaConf.to_container(c, resolve=True) for c in (read_yaml(path), cfg))
-    for key, was, now in _differences(old, new):
+    for key, was, now in changes(cfg, run_dir):
         if key == "image_set" and was and now:
             logger.warning("%s: started with the images %s, and goes on with %s", run_dir, was, now)
-        if key not in FREE and not (key in FILLED_IN and (not was or not now)):
+        if key not in FREE:
             raise LabError(
                 f"{key}={now}: the run in {run_dir} was started with {was}; "
                 f"use that to go on with it, or another hydra.run.dir"
             )
+
+
+def changes(cfg: DictConfig, run_dir: Path) -> list[tuple[str, Any, Any]]:
+    """(key, was, is) in which `cfg` differs from the run that `run_dir` holds, but for what is not filled in yet."""
+    path = run_dir / CONFIG
+    if not path.is_file():
+        return []
+    old, new = (OmegaConf.to_container(c, resolve=True) for c in (read_yaml(path), cfg))
+    return [(key, was, now) for key, was, now in _differences(old, new) if key not in FILLED_IN or (was and now)]
 
 
 @contextlib.contextmanager

@@ -26,7 +26,7 @@ from lab.cli import entry_point
 from lab.clip import load_clip, save_clip
 from lab.clip.load import training_note
 from lab.config import build, check_types
-from lab.continuing import write_config
+from lab.continuing import FREE, changes, write_config
 from lab.errors import LabError
 from lab.evaluation.held_out import weights_of
 from lab.evaluation.report import results
@@ -67,6 +67,7 @@ def export(run: Path, out: Path, words: str = "all", decoder: Path | None = None
     if found is None:
         raise LabError(f"run={run}: no checkpoint in {run / 'checkpoints'} yet; train it first")
     results(run)  # damaged ones are named before anything is written
+    refuse_another(cfg, out)
     there = sorted((out / "checkpoints").glob("step_*"))
     if any(path.name > found.path.name for path in there):
         raise LabError(f"out={out}: holds {there[-1].name}, a later one than {found.path.name}; delete it first")
@@ -92,6 +93,13 @@ def export(run: Path, out: Path, words: str = "all", decoder: Path | None = None
         _copy_sheet(run, out)
     _copy_numbers(run, out, {"step": found.step})
     return saved
+
+
+def refuse_another(cfg: DictConfig, out: Path) -> None:
+    """LabError where `out` holds a copy of a run that was trained in another way; its decoder may be another."""
+    for key, was, now in changes(cfg, out):
+        if key not in FREE | {"latents.fingerprint"}:
+            raise LabError(f"out={out}: holds another run, with {key}={was} and not {now}; delete it, or name another")
 
 
 def decoder_for(weights: dict[str, Tensor], run: Path) -> dict[str, Tensor]:

@@ -163,6 +163,21 @@ def test_a_later_copy_is_not_overwritten(class_run: Path, tmp_path: Path) -> Non
         export.export(tmp_path, tmp_path / "kept")
 
 
+def test_a_copy_of_another_run_is_not_overwritten(class_run: Path, copied: Path, tmp_path: Path) -> None:
+    export.export(class_run, tmp_path / "kept")
+    kept = {path: path.read_bytes() for path in (tmp_path / "kept").rglob("*") if path.is_file()}
+    config = OmegaConf.load(copied / "config.yaml")
+    config.seed, config.sampling.guidance_scale = 7, 9.0  # the second is no reason
+    OmegaConf.save(config, copied / "config.yaml")
+    with pytest.raises(LabError, match=r"out=.*kept: holds another run, with seed=0 and not 7; delete it, or name"):
+        export.export(copied, tmp_path / "kept")
+    assert {path: path.read_bytes() for path in (tmp_path / "kept").rglob("*") if path.is_file()} == kept
+    config.seed = 0
+    OmegaConf.save(config, copied / "config.yaml")
+    export.export(copied, tmp_path / "kept")
+    assert runs.read_config(tmp_path / "kept").sampling.guidance_scale == 9.0
+
+
 def test_a_run_in_latents_takes_a_decoder_of_the_same_latents(
     latent_run: Path, vae_run: Path, run_command: Command, tmp_path: Path, tiny_settings: tuple[str, ...]
 ) -> None:
