@@ -184,7 +184,7 @@ def run(cfg: DictConfig) -> Report:
     scrub = Scrub(path, size, "the second condition from k on", labels, cfg.fps, len(steps) // 2)
     text = (
         "Until evaluation k the network is told the first condition, from there on the second. Small k leaves little "
-        "of the first but its composition, large k changes no more than colour and texture; the article shows k = 10, "
+        "of the first but its composition and some of its colours, large k changes little; the article shows k = 10, "
         "128 and 240 of 256."
     )
     if halves:
