@@ -71,3 +71,7 @@ def steps(run: Path) -> list[int]:
 
 def saved(run: Path) -> list[int]:
     return sorted(int(path.name.removeprefix("step_")) for path in (run / "checkpoints").iterdir())
+
+
+def same(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
+    return one.keys() == other.keys() and all(torch.equal(one[key], other[key]) for key in one)
