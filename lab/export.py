@@ -4,8 +4,9 @@ Averaged weights in half precision, the configuration, the log and its curve, th
 lab.evaluate; raw weights and the optimiser are left behind, and so are sheets that show real pictures. `lab.load` and
 everything that takes run=DIR take the copy as they take the run; training goes on from its averages with a new
 optimiser. Of a run that trained a CLIP or a judge, that is kept, which is in half precision already; with words=met
-without the words that no caption of its training had, which are most of a small CLIP. With decoder=results/vae_decoder
-a run in latents decodes with what was trained later for the same latents.
+without the words that no caption of its training had, which are most of a small CLIP. What these and autoencoders do is
+shown on samples of a diffusion run, pictures=results/class_cond. With decoder=results/vae_decoder a run in latents
+decodes with what was trained later for the same latents.
 """
 
 import filecmp
@@ -30,16 +31,19 @@ from lab.continuing import FREE, changes, write_config
 from lab.errors import LabError
 from lab.evaluation.held_out import weights_of
 from lab.evaluation.report import results
+from lab.evaluation.sheets import sheet_of
 from lab.evaluators import OWN, WEIGHTS, trained_by
 from lab.latents import STATISTICS, fingerprint
 from lab.recipes.diffusion import preview_request
 from lab.recipes.flower_clip import flower_clip_task
+from lab.render import save_image
 from lab.runs import CONFIG, OWN_CLIP, check_run, load_autoencoder, read_config
 from lab.training.diffusion import sample_sheet
 
 logger = logging.getLogger(__name__)
+SHOWN_ON = "of_"  # a sheet's name: this and the diffusion run whose samples it shows
 KEPT = (CONFIG, "log.csv", "loss.png", "loss.png.json")
-TYPES = {**dict.fromkeys(("run", "out", "decoder"), str | None), "words": Literal["all", "met"]}
+TYPES = {**dict.fromkeys(("run", "out", "decoder", "pictures"), str | None), "words": Literal["all", "met"]}
 
 
 def halved(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -47,22 +51,29 @@ def halved(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     return {key: t.half() if t.is_floating_point() and t.ndim > 1 else t for key, t in tensors.items()}
 
 
-def export(run: Path, out: Path, words: str = "all", decoder: Path | None = None) -> Path:
+def export(run: Path, out: Path, words: str = "all", decoder: Path | None = None, pictures: Path | None = None) -> Path:
     """Copy a run into `out`; returns the checkpoint there, or `out` where it is no model that is sampled from.
 
     words     of a CLIP's vocabulary, "all" or those "met" in training, for which its data are looked at again
     decoder   run whose decoder a run in latents gets instead of its own; numbers of what the old one painted stay
               behind, and the sheet is painted anew
+    pictures  diffusion run, on whose samples a sheet shows what an autoencoder, a CLIP or a judge makes of them
     Raises LabError for a run without a sound checkpoint, where `out` holds another one or one of a later step, where
     it cannot be written, and for a decoder of other latents.
     """
     cfg = read_config(run)
+    if pictures is not None and cfg.task == "diffusion":
+        raise LabError(f"pictures={pictures}: {run} makes pictures of its own; leave it out")
+    if pictures is not None and read_config(pictures).task != "diffusion":
+        raise LabError(f"pictures={pictures}: it makes no pictures; name a diffusion run")
     if decoder is not None and (cfg.task != "diffusion" or cfg.latents.run is None):
         raise LabError(f"decoder={decoder}: {run} is no diffusion in latents; leave it out")
     if words != "all" and cfg.task != "flower_clip":
         raise LabError(f"words={words}: it is for runs that trained a CLIP, not task={cfg.task}; leave it out")
     if cfg.task in OWN:
-        return _export_own(run, cfg.task, out, words_met(cfg, run) if words == "met" else None)
+        _export_own(run, cfg.task, out, words_met(cfg, run) if words == "met" else None)
+        _show(run, out, pictures)
+        return out
     found = checkpoint.latest(run / "checkpoints")
     if found is None:
         raise LabError(f"run={run}: no checkpoint in {run / 'checkpoints'} yet; train it first")
@@ -89,8 +100,10 @@ def export(run: Path, out: Path, words: str = "all", decoder: Path | None = None
             request = preview_request(cfg, getattr(model.conditioner, "class_names", ()), model.conditioner)
             sample_sheet(model, request, cfg.preview.count, out / "samples", found.step)
         return saved
-    if cfg.task == "diffusion":  # the sheets of other tasks show real pictures
-        _copy_sheet(run, out)
+    if cfg.task == "diffusion":
+        _copy_sheets(run, out, sorted((run / "samples").glob("step_*.png"))[-1:])
+    else:  # its own sheets show real pictures
+        _show(run, out, pictures)
     _copy_numbers(run, out, {"step": found.step})
     return saved
 
@@ -117,7 +130,7 @@ def decoder_for(weights: dict[str, Tensor], run: Path) -> dict[str, Tensor]:
     return {key: state[key] for key in told - latents}
 
 
-def _export_own(run: Path, task: str, out: Path, words: Tensor | None) -> Path:
+def _export_own(run: Path, task: str, out: Path, words: Tensor | None) -> None:
     """What a run trained that lies in a folder of its own, a CLIP's words as far as they are given."""
     source, own = trained_by(run, task), OWN[task]
     if not (source / WEIGHTS).is_file():
@@ -130,7 +143,6 @@ def _export_own(run: Path, task: str, out: Path, words: Tensor | None) -> Path:
         _copy(source, out, [path.name for path in source.iterdir() if path.is_file()])
     _copy(run, out, KEPT)
     _copy_numbers(run, out, weights_of(run))
-    return out
 
 
 def words_met(cfg: DictConfig, run: Path) -> Tensor:
@@ -150,12 +162,21 @@ def _copy(source: Path, out: Path, names: Sequence[str]) -> None:
             shutil.copyfile(source / name, out / name)
 
 
-def _copy_sheet(run: Path, out: Path) -> None:
-    """The last sheet of samples; what `out` had of earlier ones goes."""
-    sheets = [f"samples/{path.name}" for path in sorted((run / "samples").glob("step_*.png"))[-1:]]
-    _copy(run, out, sheets + [f"{sheet}.json" for sheet in sheets])
-    for path in out.glob("samples/step_*.png"):
-        if f"samples/{path.name}" not in sheets:
+def _show(run: Path, out: Path, pictures: Path | None) -> None:
+    """A sheet of what `out` makes of samples of another run; without one those that the run has, if it is a copy."""
+    if pictures is None:
+        _copy_sheets(run, out, sorted((run / "samples").glob(f"{SHOWN_ON}*.png")))
+        return
+    model, name = lab.load(pictures), pictures.resolve().name
+    save_image(sheet_of(out, model, name), out / "samples" / f"{SHOWN_ON}{name}.png", model.provenance)
+
+
+def _copy_sheets(run: Path, out: Path, sheets: Sequence[Path]) -> None:
+    """These sheets of a run; what `out` had of others goes."""
+    names = [f"samples/{path.name}" for path in sheets]
+    _copy(run, out, names + [f"{name}.json" for name in names])
+    for path in out.glob("samples/*.png"):
+        if f"samples/{path.name}" not in names:
             path.unlink()
             path.with_name(f"{path.name}.json").unlink(missing_ok=True)
 
@@ -177,6 +198,8 @@ def check(cfg: DictConfig) -> None:
     """LabError unless `run` is given and is a run."""
     check_types(cfg, TYPES)
     check_run(cfg.run)
+    if cfg.pictures is not None:
+        check_run(cfg.pictures)
 
 
 @entry_point("export", check)
@@ -184,7 +207,8 @@ def main(cfg: DictConfig) -> None:
     """Copy what the configuration names."""
     run = Path(cfg.run)
     out = Path(cfg.out) if cfg.out is not None else runs.REFERENCE / run.resolve().name
-    saved = export(run, out, cfg.words, None if cfg.decoder is None else Path(cfg.decoder))
+    decoder, pictures = (None if path is None else Path(path) for path in (cfg.decoder, cfg.pictures))
+    saved = export(run, out, cfg.words, decoder, pictures)
     size = sum(path.stat().st_size for path in out.rglob("*") if path.is_file()) / 2**20
     what = f"step {checkpoint.load(saved).step}" if saved != out else f"what {run} trained"
     logger.info("%s in %s, %.1f MiB", what, out, size)

@@ -111,6 +111,27 @@ def test_an_autoencoder_is_kept_too(run_command: Command, tiny_settings: tuple[s
     torch.testing.assert_close(one, other, rtol=1e-2, atol=1e-2)
 
 
+def test_what_makes_no_pictures_is_shown_on_those_of_a_diffusion_run(
+    judge_run: Path, vae_run: Path, class_run: Path, latent_run: Path, run_command: Command, tmp_path: Path
+) -> None:
+    for run, pictures in ((judge_run, class_run), (vae_run, latent_run)):
+        out = tmp_path / run.name
+        code, said = run_command(export.main, f"run={run}", f"out={out}", f"pictures={pictures}")
+        assert code == 0, said
+        sheet = out / "samples" / f"of_{pictures.name}.png"
+        assert list((out / "samples").glob("*.png")) == [sheet]
+        assert read_provenance(sheet)["weights_sha256"] == lab.load(pictures).provenance["weights_sha256"]
+        again = tmp_path / f"{run.name}_again"
+        export.export(out, again)  # a copy's sheet comes along, an own one with real pictures does not
+        assert [path.read_bytes() for path in (again / "samples").glob("*.png")] == [sheet.read_bytes()]
+    code, said = run_command(export.main, f"run={class_run}", f"out={out}", f"pictures={class_run}")
+    assert code == 2 and "makes pictures of its own; leave it out" in said
+    code, said = run_command(export.main, f"run={judge_run}", f"out={out}", f"pictures={tmp_path}")
+    assert code == 2 and f"{tmp_path}: no config.yaml there" in said
+    with pytest.raises(LabError, match=r"pictures=.*judge: it makes no pictures; name a diffusion run"):
+        export.export(vae_run, tmp_path / "other", pictures=judge_run)
+
+
 def test_of_a_judges_run_the_judge_is_kept(judge_run: Path, tmp_path: Path) -> None:
     out = export.export(judge_run, tmp_path / "judge")
     kept = judge_of(load_judge(judge_run / "judge").class_names, out)

@@ -1,6 +1,6 @@
 """What an autoencoder, a CLIP or a judge does with pictures that it has not seen."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -51,7 +51,7 @@ def weights_of(run: Path) -> dict[str, Any]:
 def reconstruction(autoencoder: Autoencoder, images: ImageSet) -> dict[str, float]:
     """{"psnr", "ssim"} of pictures and what the means of their latents decode to: dB, and 1 for no difference."""
     numbers = []
-    for given, back in _there_and_back(autoencoder, images):
+    for given, back in there_and_back(autoencoder, views(images)):
         numbers.append(torch.stack([psnr(given, back), ssim(given, back)]).cpu())
     quality = torch.cat(numbers, dim=1).mean(dim=1).tolist()
     return {"psnr": quality[0], "ssim": quality[1]}
@@ -65,7 +65,7 @@ def likeness(
 
     Against reference pictures (R, 3, H, W). No sample of a diffusion in the latents can be expected to have less.
     """
-    batches = list(_there_and_back(autoencoder, held_out))
+    batches = list(there_and_back(autoencoder, views(held_out)))
     features = space(reference)
     told: dict[str, float] = {}
     for name, side in (("real_", 0), ("", 1)):
@@ -74,8 +74,14 @@ def likeness(
     return told
 
 
-def _there_and_back(autoencoder: Autoencoder, images: ImageSet) -> Iterator[tuple[Tensor, Tensor]]:
-    """Pictures (B, 3, H, W), and what the means of their latents decode to."""
-    for indices in torch.arange(len(images)).split(AT_A_TIME):
-        given = images.view(indices).to(next(autoencoder.parameters()).device)
+def views(images: ImageSet) -> Iterator[Tensor]:
+    """All pictures of a set, (B, 3, H, W) at a time."""
+    return (images.view(indices) for indices in torch.arange(len(images)).split(AT_A_TIME))
+
+
+@torch.no_grad()
+def there_and_back(autoencoder: Autoencoder, batches: Iterable[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
+    """Each batch of pictures (B, 3, H, W), and what the means of their latents decode to."""
+    for batch in batches:
+        given = batch.to(next(autoencoder.parameters()).device)
         yield given, autoencoder.decode(autoencoder.encode(given)).clamp(-1, 1)
