@@ -111,9 +111,8 @@ def run_sweep(cfg: DictConfig, kind: Kind) -> tuple[Report, Swept]:
     labels = [f"{kind.label} {value:g}" for value in values]
     start = called_out(swept, [1])[0]
     scrub = Scrub(path, size, f"{kind.label}, the same noise in each row", labels, cfg.fps, start)
-    rows = [
-        dict(zip((kind.label, *measured), row, strict=True)) for row in zip(values, *measured.values(), strict=True)
-    ]
+    heads = [kind.label, *(name.replace("_", " ") for name in measured)]
+    rows = [dict(zip(heads, row, strict=True)) for row in zip(values, *measured.values(), strict=True)]
     told = [rows[number] for number in called_out(swept, STILLS)]
     sections = [
         Section("The sweep", kind.text, scrubs=[scrub], command=command_line(f"experiments.{kind.name}", cfg)),

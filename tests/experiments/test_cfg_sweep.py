@@ -84,7 +84,8 @@ def test_phi_shows_its_gain_as_gif_and_for_clip_runs(clip_run: Path, run_command
     assert {"gains.png", "phi_sweep.gif"} <= {path.name for path in tmp_path.iterdir()}
     header = (tmp_path / "phi_sweep.csv").read_text().splitlines()[0]
     assert header == "rescale_phi,saturation,clip_fraction,edge_energy,similarity"
-    assert "r lies between" in (tmp_path / "index.html").read_text()
+    page = (tmp_path / "index.html").read_text()
+    assert "r lies between" in page and ">edge energy</th>" in page
 
 
 def test_the_same_command_gives_the_same_pixels(class_run: Path, run_command: Command, tmp_path: Path) -> None:
