@@ -5,18 +5,18 @@ then flowers for prompts, all in results/quickstart/index.html.
 """
 
 import logging
-import sys
 import time
 from pathlib import Path
 from typing import Any
 
 import torch
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig
 from torch import Tensor
 
 import lab
-from lab.cli import log_to_terminal, one_line_errors
+from lab.cli import entry_point
 from lab.clip.colours import COLOURS, dominant_colours
-from lab.config import check_keys, compose, run_folder
 from lab.model import DiffusionModel
 from lab.render import Section, grid, page, save_image, to_uint8
 from lab.train import check, train
@@ -99,25 +99,19 @@ def training_section(run_dir: Path) -> Section:
     )
 
 
-def main() -> None:
+@entry_point("train", check, first=["+experiment=quickstart"])
+def main(cfg: DictConfig) -> None:
     """Train, unless that is done already, and write the page."""
-    with one_line_errors():
-        log_to_terminal()
-        overrides = ["+experiment=quickstart", *sys.argv[1:]]
-        cfg = compose("train", overrides)
-        check_keys(cfg, "train")
-        check(cfg)
-        started = time.perf_counter()
-        run_dir = run_folder("train", overrides)
-        train(cfg, run_dir)
-        model = lab.load(run_dir)
-        sections = [
-            prompt_sheet(model, run_dir / "prompts.png"),
-            guidance_sheet(model, run_dir / "guidance.png"),
-            training_section(run_dir),
-        ]
-        page(run_dir / "index.html", "Flowers from words, from zero", sections)
-        logger.info("%.1f minutes; open %s", (time.perf_counter() - started) / 60, run_dir / "index.html")
+    started, run_dir = time.perf_counter(), Path(HydraConfig.get().runtime.output_dir)
+    train(cfg, run_dir)
+    model = lab.load(run_dir)
+    sections = [
+        prompt_sheet(model, run_dir / "prompts.png"),
+        guidance_sheet(model, run_dir / "guidance.png"),
+        training_section(run_dir),
+    ]
+    page(run_dir / "index.html", "Flowers from words, from zero", sections)
+    logger.info("%.1f minutes; open %s", (time.perf_counter() - started) / 60, run_dir / "index.html")
 
 
 if __name__ == "__main__":

@@ -21,12 +21,15 @@ from lab.folders import absent, remove_empty
 Main = Callable[[DictConfig], None]
 
 
-def entry_point(config_name: str, check: Main = lambda cfg: None) -> Callable[[Main], Callable[[], None]]:
+def entry_point(
+    config_name: str, check: Main = lambda cfg: None, first: Sequence[str] = ()
+) -> Callable[[Main], Callable[[], None]]:
     """Turns `main(cfg)` into a command with Hydra's overrides, sweeps and launchers.
 
     check: what can be told from the configuration alone; it raises LabError. It runs before Hydra makes the
     run's folder, and folders made for the run that are still empty when a LabError ends the command are removed:
     bad input writes nothing. Exit code 2.
+    first: overrides that stand before the user's.
     """
 
     def decorate(main: Main) -> Callable[[], None]:
@@ -48,13 +51,16 @@ def entry_point(config_name: str, check: Main = lambda cfg: None) -> Callable[[M
             nonlocal made
             os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # what is no user's mistake comes with all of its traceback
             arguments = get_args_parser().parse_args()
+            here = sys.argv.index(arguments.overrides[0]) if arguments.overrides else len(sys.argv)
+            sys.argv[here:here] = first  # beside the user's, or Hydra's parser loses them
             single = not (
                 arguments.multirun or arguments.help or arguments.hydra_help or arguments.info or arguments.cfg
             )
             if single:
                 with one_line_errors():
-                    checked(compose(config_name, arguments.overrides))
-                    made = absent(run_folder(config_name, arguments.overrides))
+                    overrides = [*first, *arguments.overrides]
+                    checked(compose(config_name, overrides))
+                    made = absent(run_folder(config_name, overrides))
             with one_line_errors(), advice(config_name):
                 hydra.main(version_base=None, config_path=str(CONF), config_name=config_name)(job)()
 

@@ -41,6 +41,14 @@ def test_the_function_gets_the_configuration(run_command: Command, tmp_path: Pat
     assert (tmp_path / "results" / "custom").is_dir()
 
 
+def test_overrides_may_stand_before_the_users(run_command: Command) -> None:
+    seen: list[DictConfig] = []
+    command = entry_point("train", first=["seed=3", "training.steps=5"])(seen.append)
+    for _ in range(2):
+        assert run_command(command, "seed=7") == (0, "")
+    assert [(cfg.seed, cfg.training.steps) for cfg in seen] == [(7, 5)] * 2
+
+
 @pytest.mark.parametrize(
     ("error", "told"),
     [

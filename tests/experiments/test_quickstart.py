@@ -1,15 +1,18 @@
-import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import ClassVar
 
 import pytest
 import torch
+from omegaconf import OmegaConf
 
 from experiments import quickstart
 from experiments.quickstart import PROMPTS, prompt_sheet
 from lab.model import DiffusionModel
 from lab.render import read_provenance
 from lab.sampling import SamplingDefaults
+
+Command = Callable[..., tuple[int, str]]
 
 
 class Painter:
@@ -47,21 +50,28 @@ def test_the_prompt_sheet_counts_the_colours_asked_for(listens: bool, hits: int,
     assert read_provenance(tmp_path / "prompts.png")["run"] == "painter"
 
 
-def test_a_mistyped_key_ends_in_one_line(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    monkeypatch.setattr(sys, "argv", ["quickstart", "training.stpes=3"])
-    with pytest.raises(SystemExit) as stop:
-        quickstart.main()
-    assert stop.value.code == 2
-    assert capsys.readouterr().err == "error: training.stpes: no such key; did you mean training.steps?\n"
+def test_a_mistyped_key_ends_in_one_line(run_command: Command) -> None:
+    told = "error: training.stpes: no such key; did you mean training.steps?\n"
+    assert run_command(quickstart.main, "training.stpes=3") == (2, told)
+
+
+def test_its_settings_can_be_printed(
+    run_command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert run_command(quickstart.main, "--cfg", "job", "training.steps=7")[0] == 0
+    told = OmegaConf.create(capsys.readouterr().out)
+    assert (told.name, told.training.steps, told.data["_target_"]) == ("quickstart", 7, "lab.data.Petals")
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.slow
-def test_a_tiny_run_ends_in_a_page(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_tiny_run_ends_in_a_page(run_command: Command, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
     tiny = ["data.size=128", "data.held_out_size=64", "clip_training.steps=2", "training.steps=4"]
     small = ["training.log_every=2", "sampling.num_inference_steps=2", "model.channels=16", "model.head_dim=16"]
-    monkeypatch.setattr(sys, "argv", ["quickstart", *tiny, *small])
-    quickstart.main()
+    code, said = run_command(quickstart.main, *tiny, *small)
+    assert code == 0, said
     page = (tmp_path / "results/quickstart/index.html").read_text()
     assert page.count("data:image/png;base64") == 3
     assert all(prompt in page for prompt in PROMPTS)
