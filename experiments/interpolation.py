@@ -146,7 +146,7 @@ def written(
     drawn = MovingCurves(ways.weights, curves, LABEL, (760, 170 * len(curves))).plain
     save_image(drawn, folder / "curves.png", facts)
     slider = [f"{weight:.2f} of the way" for weight in ways.weights]
-    scrub = Scrub(path, size, "a row a way, a column a noise", slider, cfg.fps, len(ways.weights) // 2)
+    scrub = Scrub(path, size, "rows: what moves; columns: noises", slider, cfg.fps, len(ways.weights) // 2)
     return [
         Section(
             "Both ways" if subjects else "From noise to noise",
@@ -154,7 +154,7 @@ def written(
             scrubs=[scrub],
             command=command_line("experiments.interpolation", cfg),
         ),
-        Section("Stills", images=[(folder / "stills.png", "a row a way and noise, parts of the way as columns")]),
+        Section("Stills", images=[(folder / "stills.png", "rows: what moves, and noises; columns: parts of the way")]),
         Section(
             "Measured",
             f"{told(ways, measured[MOVED])} {about}".strip(),
