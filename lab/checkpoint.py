@@ -110,6 +110,15 @@ def latest(directory: Path) -> Checkpoint | None:
     return None
 
 
+def of_step(directory: Path, step: int) -> Checkpoint:
+    """The one of a step; LabError, naming the steps that there are, where there is none, or as `verify`."""
+    found = [path for path in _checkpoints(Path(directory)) if _step(path) == step]
+    if not found:
+        steps = sorted({_step(path) for path in _checkpoints(Path(directory))})
+        raise LabError(f"step={step}: {directory} holds {', '.join(map(str, steps)) or 'none'}")
+    return load(found[0])
+
+
 def load(path: Path, contents: bool = True) -> Checkpoint:
     """The checkpoint in folder `path`, verified. Raises LabError, and CheckpointDamaged as `verify` does."""
     path = Path(path)

@@ -6,7 +6,8 @@ everything that takes run=DIR take the copy as they take the run; training goes 
 optimiser. Of a run that trained a CLIP or a judge, that is kept, which is in half precision already; with words=met
 without the words that no caption of its training had, which are most of a small CLIP. What these and autoencoders do is
 shown on samples of a diffusion run, pictures=results/class_cond. With decoder=results/vae_decoder a run in latents
-decodes with what was trained later for the same latents.
+decodes with what was trained later for the same latents. step=1000 takes that checkpoint and not the newest: a decoder
+that learns against a discriminator is not always best at its end.
 """
 
 import filecmp
@@ -22,7 +23,7 @@ from omegaconf import DictConfig
 from torch import Tensor
 
 import lab
-from lab import checkpoint, runs
+from lab import checkpoint
 from lab.cli import entry_point
 from lab.clip import load_clip, save_clip
 from lab.clip.load import training_note
@@ -41,9 +42,14 @@ from lab.runs import CONFIG, OWN_CLIP, check_run, load_autoencoder, read_config
 from lab.training.diffusion import sample_sheet
 
 logger = logging.getLogger(__name__)
+SMALL = Path("results/small")  # where copies go that have no other place
 SHOWN_ON = "of_"  # a sheet's name: this and the diffusion run whose samples it shows
 KEPT = (CONFIG, "log.csv", "loss.png", "loss.png.json")
-TYPES = {**dict.fromkeys(("run", "out", "decoder", "pictures"), str | None), "words": Literal["all", "met"]}
+TYPES: dict[str, Any] = {
+    **dict.fromkeys(("run", "out", "decoder", "pictures"), str | None),
+    "words": Literal["all", "met"],
+    "step": int | None,
+}
 
 
 def halved(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -51,9 +57,17 @@ def halved(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     return {key: t.half() if t.is_floating_point() and t.ndim > 1 else t for key, t in tensors.items()}
 
 
-def export(run: Path, out: Path, words: str = "all", decoder: Path | None = None, pictures: Path | None = None) -> Path:
+def export(
+    run: Path,
+    out: Path,
+    words: str = "all",
+    decoder: Path | None = None,
+    pictures: Path | None = None,
+    step: int | None = None,
+) -> Path:
     """Copy a run into `out`; returns the checkpoint there, or `out` where it is no model that is sampled from.
 
+    step      of the checkpoint that is copied; None: the newest
     words     of a CLIP's vocabulary, "all" or those "met" in training, for which its data are looked at again
     decoder   run whose decoder a run in latents gets instead of its own; numbers of what the old one painted stay
               behind, and the sheet is painted anew
@@ -62,6 +76,8 @@ def export(run: Path, out: Path, words: str = "all", decoder: Path | None = None
     it cannot be written, and for a decoder of other latents.
     """
     cfg = read_config(run)
+    if out.resolve() == run.resolve():
+        raise LabError(f"out={out}: is the run itself, which has more than its copy; name another folder")
     if pictures is not None and cfg.task == "diffusion":
         raise LabError(f"pictures={pictures}: {run} makes pictures of its own; leave it out")
     if pictures is not None and read_config(pictures).task != "diffusion":
@@ -70,13 +86,16 @@ def export(run: Path, out: Path, words: str = "all", decoder: Path | None = None
         raise LabError(f"decoder={decoder}: {run} is no diffusion in latents; leave it out")
     if words != "all" and cfg.task != "flower_clip":
         raise LabError(f"words={words}: it is for runs that trained a CLIP, not task={cfg.task}; leave it out")
+    if step is not None and cfg.task in OWN:
+        raise LabError(f"step={step}: of {run} the {OWN[cfg.task]} is kept that its training ended with; leave it out")
     if cfg.task in OWN:
         _export_own(run, cfg.task, out, words_met(cfg, run) if words == "met" else None)
         _show(run, out, pictures)
         return out
-    found = checkpoint.latest(run / "checkpoints")
+    checkpoints = run / "checkpoints"
+    found = checkpoint.latest(checkpoints) if step is None else checkpoint.of_step(checkpoints, step)
     if found is None:
-        raise LabError(f"run={run}: no checkpoint in {run / 'checkpoints'} yet; train it first")
+        raise LabError(f"run={run}: no checkpoint in {checkpoints} yet; train it first")
     results(run)  # damaged ones are named before anything is written
     refuse_another(cfg, out)
     there = sorted((out / "checkpoints").glob("step_*"))
@@ -101,7 +120,8 @@ def export(run: Path, out: Path, words: str = "all", decoder: Path | None = None
             sample_sheet(model, request, cfg.preview.count, out / "samples", found.step)
         return saved
     if cfg.task == "diffusion":
-        _copy_sheets(run, out, sorted((run / "samples").glob("step_*.png"))[-1:])
+        sheets = sorted((run / "samples").glob("step_*.png"))
+        _copy_sheets(run, out, [path for path in sheets if path.stem <= f"step_{found.step:07d}"][-1:])
     else:  # its own sheets show real pictures
         _show(run, out, pictures)
     _copy_numbers(run, out, {"step": found.step})
@@ -206,9 +226,9 @@ def check(cfg: DictConfig) -> None:
 def main(cfg: DictConfig) -> None:
     """Copy what the configuration names."""
     run = Path(cfg.run)
-    out = Path(cfg.out) if cfg.out is not None else runs.REFERENCE / run.resolve().name
+    out = Path(cfg.out) if cfg.out is not None else SMALL / run.resolve().name
     decoder, pictures = (None if path is None else Path(path) for path in (cfg.decoder, cfg.pictures))
-    saved = export(run, out, cfg.words, decoder, pictures)
+    saved = export(run, out, cfg.words, decoder, pictures, cfg.step)
     size = sum(path.stat().st_size for path in out.rglob("*") if path.is_file()) / 2**20
     what = f"step {checkpoint.load(saved).step}" if saved != out else f"what {run} trained"
     logger.info("%s in %s, %.1f MiB", what, out, size)

@@ -76,15 +76,32 @@ def test_damaged_numbers_are_named(copied: Path, run_command: Command, tmp_path:
     assert code == 2 and "evaluation.json: damaged" in said and "evaluate again" in said, said
 
 
-def test_it_goes_to_the_reference_models_by_itself(
+def test_it_goes_to_the_small_copies_by_itself(
     copied: Path, run_command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(runs, "REFERENCE", tmp_path / "reference")
+    monkeypatch.chdir(tmp_path)
     assert run_command(export.main, f"run={copied}")[0] == 0
-    code, _ = run_command(sample, f"run={tmp_path / 'reference' / copied.name}", "classes=[1]")
-    assert code == 0
-    made = next((tmp_path / "reference" / copied.name / "generated").glob("0000*.png"))
+    small = tmp_path / "results" / "small" / copied.name
+    assert run_command(sample, f"run={small}", "classes=[1]")[0] == 0
+    made = next((small / "generated").glob("0000*.png"))
     assert read_provenance(made)["step"] == 6
+
+
+def test_a_checkpoint_may_be_chosen_by_its_step(copied: Path, run_command: Command, tmp_path: Path) -> None:
+    kept = tmp_path / "kept"
+    for step in (3, 6):
+        (copied / "samples").mkdir(exist_ok=True)
+        (copied / "samples" / f"step_{step:07d}.png").touch()
+    code, said = run_command(export.main, f"run={copied}", "step=3", f"out={kept}")
+    assert (code, "step 3 in" in said) == (0, True), said
+    assert [path.name for path in (kept / "checkpoints").iterdir()] == ["step_00000003"]
+    assert [path.name for path in kept.glob("samples/*")] == ["step_0000003.png"]
+    chosen = checkpoint.load(copied / "checkpoints" / "step_00000003").tensors("weights")
+    for name, tensor in checkpoint.load(kept / "checkpoints" / "step_00000003").tensors("weights").items():
+        torch.testing.assert_close(tensor.float(), chosen[name], rtol=1e-3, atol=1e-6)
+    code, said = run_command(export.main, f"run={copied}", "step=5", f"out={tmp_path / 'other'}")
+    assert (code, "step=5" in said, "holds 3, 6" in said) == (2, True, True), said
+    assert not (tmp_path / "other").exists()
 
 
 def test_a_runs_own_clip_comes_along(clip_run: Path, tmp_path: Path) -> None:
@@ -146,6 +163,8 @@ def test_of_a_judges_run_the_judge_is_kept(judge_run: Path, tmp_path: Path) -> N
     shutil.copy(judge_run / "config.yaml", tmp_path / "run")
     with pytest.raises(LabError, match="its training has not ended; there is no judge in it yet"):
         export.export(tmp_path / "run", tmp_path / "other")
+    with pytest.raises(LabError, match=r"step=2: of .* the judge is kept"):
+        export.export(judge_run, tmp_path / "other", step=2)
 
 
 @pytest.mark.slow
@@ -172,6 +191,13 @@ def test_a_clip_may_leave_the_words_behind_that_it_never_met(
     assert code == 2 and "words=met: petals is not what" in said and not (tmp_path / "other").exists()
     code, said = run_command(export.main, f"run={class_run}", f"out={tmp_path / 'other'}", "words=met")
     assert code == 2 and "words=met: it is for runs that trained a CLIP, not task=diffusion" in said
+
+
+def test_a_run_is_not_copied_onto_itself(copied: Path, tmp_path: Path) -> None:
+    before = size(copied)
+    with pytest.raises(LabError, match=r"out=.*copy: is the run itself"):
+        export.export(copied, tmp_path / "elsewhere" / ".." / "copy")
+    assert size(copied) == before
 
 
 def test_a_later_copy_is_not_overwritten(class_run: Path, tmp_path: Path) -> None:
