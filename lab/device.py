@@ -18,6 +18,16 @@ def local_device() -> torch.device:
     return torch.device(f"cuda:{os.environ.get('LOCAL_RANK', 0)}" if torch.cuda.is_available() else "cpu")
 
 
+def usable(device: torch.device | str | None) -> torch.device:
+    """The device of this name, by default CUDA where there is one; LabError for one that cannot be used here."""
+    try:
+        chosen = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        torch.empty(0, device=chosen)
+    except (RuntimeError, AssertionError) as error:  # no such device, or torch was built without it
+        raise LabError(f"device={device}: cannot be used here ({str(error).splitlines()[0]})") from error
+    return chosen
+
+
 def this_process() -> PartialState:
     """This process among those that `accelerate launch` started; without it, the only one."""
     # The CPU is said aloud, or several processes on CPUs would not find each other.

@@ -25,11 +25,11 @@ from lab.commands import command_line
 from lab.conditioning import ClipConditioner
 from lab.config import check_types, compose
 from lab.data import ImageSet
-from lab.device import Precision, local_device, this_process
+from lab.device import Precision, local_device, this_process, usable
 from lab.diffusion.guidance import check_interval
 from lab.errors import LabError
 from lab.evaluation.agreement import COLOUR_PROMPTS, colours_found, colours_shown, known_factors, names_met
-from lab.evaluation.cas import cas_seconds, with_cas
+from lab.evaluation.cas import cas_seconds, with_cas, with_earlier_cas
 from lab.evaluation.drawing import check_classes, draw, estimate
 from lab.evaluation.held_out import held_out_figures, likeness, weights_of
 from lab.evaluation.memorisation import Audit
@@ -140,15 +140,18 @@ def measured(cfg: DictConfig) -> dict[str, Any] | None:
         of_colours = coloured if side == "generated" else colours_found(clip, images, plan.a_colour)
         found = found.plus(side, **of_colours)
     found = replace(found, colour_n=plan.a_colour * len(COLOUR_PROMPTS))
-    if cfg.cas_steps:
+    cas_steps = cfg.cas_steps
+    if cas_steps:
         shared = Path(cfg.data.cache_dir or read_config(cfg.run).data.cache_dir) / "cas"
         samples = plan.samples_for_cas(model, pixels, labels)
-        found = with_cas(found, cfg.cas_steps, samples, train, held_out, plan.made, shared)
+        found = with_cas(found, cas_steps, samples, train, held_out, plan.made, shared)
+    else:
+        found, cas_steps = with_earlier_cas(found, plan.folder / RESULT, plan.facts)
     facts = dict(plan.facts)
     for name, audit in zip(("copies", "pixel_copies"), audits.values(), strict=True):
         save_image(pairs(pixels, train, audit, min(cfg.suspicious, cfg.n)), plan.folder / f"{name}.png", facts)
     facts |= {"clip": clip and f"{clip.name} {clip.fingerprint}", "judge_weights": judge and judge.fingerprint}
-    facts |= {"colour_count": plan.a_colour, "cas_steps": cfg.cas_steps, "space_asked": cfg.space}
+    facts |= {"colour_count": plan.a_colour, "cas_steps": cas_steps, "space_asked": cfg.space}
     factors = known_factors(judge, sides, train) if judge is not None else {}
     return write_report(cfg, plan.folder, facts, found, audits, factors)
 
@@ -231,7 +234,7 @@ def tell_time(cfg: DictConfig, plan: Plan, sampling: float, comparing: float, he
 def on_held_out(cfg: DictConfig) -> dict[str, Any]:
     """What an autoencoder, a CLIP or a judge does with held-out pictures, as JSON and on the screen."""
     run, pictures = Path(cfg.run), pictures_of(cfg.run, "held_out", cfg.data)  # type: ignore[arg-type]
-    device = cfg.device or local_device()
+    device = usable(cfg.device or local_device())
     found = held_out_figures(run, pictures, device)
     if read_config(run).task == "autoencoder":
         train = pictures_of(run, "train", cfg.data)  # type: ignore[arg-type]

@@ -17,7 +17,7 @@ from lab.conditioning import ClipConditioner
 from lab.config import build, check_keys
 from lab.data import ImageSet
 from lab.data.base import Split
-from lab.device import Precision, computes_bf16
+from lab.device import Precision, computes_bf16, usable
 from lab.errors import LabError
 from lab.model import DiffusionModel
 
@@ -26,6 +26,7 @@ logger = logging.getLogger(__name__)
 CONFIG = "config.yaml"
 IDENTITY = "lab.autoencoders.Identity"
 OWN_CLIP = "clip"  # folder of a run that holds the CLIP it was trained with
+CLIP_TRAINING = "clip_training"  # that CLIP's own log and checkpoints
 REFERENCE = Path(__file__).resolve().parent.parent / "results" / "reference"
 
 NEEDED = ("task", "data", "autoencoder", "conditioning", "model", "diffusion", "sampling")
@@ -126,7 +127,7 @@ def load(
     if isinstance(model.conditioner, ClipConditioner) and model.conditioner.pretrained == "flower_clip":
         model.conditioner.pretrained = str(_own_clip(Path(run), cfg.clip_model))
     model.origin = {"run": str(Path(run)), "step": found.step, "weights_sha256": found.fingerprint(weights)}
-    model = _on_device(model, device).eval()
+    model = model.to(usable(device)).to(memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
     model.precision = precision
     computes_bf16(precision, model.device)  # refuses what is none
     return model
@@ -152,7 +153,7 @@ def load_autoencoder(run: str | Path, device: torch.device | str | None = None) 
         autoencoder.load_state_dict(tensors, assign=True)
     except RuntimeError as error:
         raise LabError(f"{found.path}: does not fit the autoencoder that {Path(run) / CONFIG} describes") from error
-    autoencoder.to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    autoencoder.to(usable(device))
     return autoencoder.to(memory_format=torch.channels_last).eval().requires_grad_(False)  # type: ignore[call-overload, no-any-return]
 
 
@@ -192,15 +193,6 @@ def autoencoder_run(cfg: DictConfig, run_dir: Path | None = None) -> Path:
 def _single(tensor: Tensor) -> Tensor:
     """In single precision, where `lab.export` has halved it."""
     return tensor.float() if tensor.dtype == torch.float16 else tensor
-
-
-def _on_device(model: DiffusionModel, device: str | None) -> DiffusionModel:
-    """The model on a device, by default CUDA where there is one."""
-    try:
-        model.to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-    except (RuntimeError, AssertionError) as error:  # no such device, or torch was built without it
-        raise LabError(f"device={device}: cannot be used here ({str(error).splitlines()[0]})") from error
-    return model.to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
 
 
 def _own_clip(run: Path, clip_model: str) -> Path:

@@ -65,6 +65,10 @@ def test_it_writes_numbers_beside_those_of_real_pictures(
     data = {"cache_dir": str(tmp_path / "cache")}
     again = evaluate.evaluate(class_run, **settings, cas_steps=2, cas_n=30, precision="fp32", data=data)
     assert again["generated"] == found["generated"]
+    without = evaluate.evaluate(class_run, **settings, precision="fp32", data=data)
+    assert [without[key] for key in ("generated", "cas_n", "cas_steps")] == [found["generated"], 30, 2]  # as before
+    others = evaluate.evaluate(class_run, **settings | {"guidance_scale": 3}, precision="fp32", data=data)
+    assert [others["generated"]["cas_top1"], others["cas_n"], others["cas_steps"]] == [None, 0, 0]  # of other samples
     with pytest.raises(compare.LabError, match=r"cas_n=65: as many training pictures .* beside, and there are 64"):
         evaluate.evaluate(class_run, **settings, cas_steps=2, cas_n=65, data=data)
     with pytest.raises(compare.LabError, match=r"guidance=\.\.\.: lab.evaluate has no such key"):
@@ -254,3 +258,8 @@ def test_runs_that_nobody_evaluated_are_named(run_command: Command, tmp_path: Pa
     code, said = run_command(compare.main, f"runs=[{tmp_path}]")
     assert code == 2 and "no evaluation in space=judge; python -m lab.evaluate" in said
     assert run_command(compare.main)[0] == 2
+
+
+def test_a_device_that_is_not_there_is_refused_for_all_kinds_of_runs(vae_run: Path, run_command: Command) -> None:
+    code, said = run_command(evaluate.main, f"run={vae_run}", "device=toaster")
+    assert (code, "device=toaster: cannot be used here" in said) == (2, True), said

@@ -1,9 +1,12 @@
 """Classification accuracy score: what a classifier learns from generated pictures alone (Ravuri & Vinyals 2019)."""
 
 import hashlib
+import json
 import time
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -81,3 +84,23 @@ def with_cas(
         scores = classification_accuracy(pixels, labels, held_out, root, steps, found.seed)
         found = found.plus(side, **{f"cas_{name}": share for name, share in scores.items()})
     return replace(found, cas_n=len(samples[1]))
+
+
+def with_earlier_cas(found: Worth, path: Path, samples: Mapping[str, Any]) -> tuple[Worth, int]:
+    """The same with what `with_cas` found of the same samples before, and its steps; 0 where it did not.
+
+    path      the evaluation.json of before; samples: all that they depend on, as it was told there
+    Neither judge nor space has a part in CAS, so that it holds where these are others now.
+    """
+    try:
+        before = dict(json.loads(path.read_text()))
+        steps, count = int(before["cas_steps"]), int(before["cas_n"])
+        scores = {side: {key: before[side][key] for key in ("cas_top1", "cas_top5")} for side in ("generated", "real")}
+    except (OSError, ValueError, TypeError, KeyError):
+        return found, 0
+    as_told = json.loads(json.dumps(dict(samples), default=str))
+    if not steps or any(before.get(key) != value for key, value in as_told.items() if key != "run"):
+        return found, 0
+    for side, of_side in scores.items():
+        found = found.plus(side, **of_side)
+    return replace(found, cas_n=count), steps
