@@ -23,7 +23,7 @@ from lab.config import check_types
 from lab.evaluators import clip_of, judge_of
 from lab.judging import recognised
 from lab.parts import Parts
-from lab.render import Scrub, Section, check_video, from_uint8, grid, save_image, save_video
+from lab.render import Scrub, Section, from_uint8, grid, save_image, save_video
 from lab.runs import check_run
 
 logger = logging.getLogger(__name__)
@@ -43,7 +43,6 @@ def check(cfg: DictConfig) -> None:
     check_sampling(cfg)
     if cfg.columns is not None and cfg.columns < 1:
         raise LabError(f"columns={cfg.columns}: use at least 1")
-    check_video(cfg.video)
 
 
 def named_by(clip: Clip, names: Sequence[str]) -> Callable[[Tensor], Tensor]:

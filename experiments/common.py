@@ -15,8 +15,9 @@ from PIL import Image
 
 from lab import LabError
 from lab.device import Precision
+from lab.diffusion.guidance import check_interval
 from lab.model import DiffusionModel
-from lab.render import Section, figure_image, page, style
+from lab.render import Section, check_video, figure_image, page, style
 from lab.render.provenance import write_whole
 
 logger = logging.getLogger(__name__)
@@ -50,11 +51,15 @@ SAMPLING_TYPES: dict[str, Any] = {  # keys that every experiment with plain samp
 
 
 def check_sampling(cfg: DictConfig) -> None:
-    """LabError for numbers of SAMPLING_TYPES that cannot be."""
-    if cfg.count < 1:
-        raise LabError(f"count={cfg.count}: use at least 1")
+    """LabError for what of SAMPLING_TYPES an experiment has, and cannot be."""
+    for key in ("count", "num_inference_steps", "batch_size"):
+        if key in cfg and cfg[key] is not None and cfg[key] < 1:
+            raise LabError(f"{key}={cfg[key]}: use at least 1")
     if not cfg.fps > 0:
         raise LabError(f"fps={cfg.fps:g}: use more than 0")
+    if cfg.guidance_interval is not None:
+        check_interval("guidance_interval", cfg.guidance_interval)
+    check_video(cfg.video)
 
 
 def sampling_facts(model: DiffusionModel, cfg: DictConfig) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from PIL import Image
 from torch import Tensor
 
 import lab
-from experiments.common import Report, write_table
+from experiments.common import Report, check_sampling, write_table
 from experiments.subjects import Subjects, ask
 from experiments.switching import guidance_of
 from lab import LabError
@@ -27,7 +27,7 @@ from lab.device import Precision
 from lab.diffusion import Guidance
 from lab.editing import renoise
 from lab.model import DiffusionModel
-from lab.render import Scrub, Section, check_video, grid, save_image, save_video
+from lab.render import Scrub, Section, grid, save_image, save_video
 from lab.render.moving import MovingCurves, alike, beside
 from lab.runs import check_run
 
@@ -55,14 +55,9 @@ def check(cfg: DictConfig) -> None:
     """LabError for a run that is none, and for numbers and videos that cannot be."""
     check_types(cfg, TYPES)
     check_run(cfg.run)
-    for key in ("count", "num_inference_steps"):
-        if cfg[key] < 1:
-            raise LabError(f"{key}={cfg[key]}: use at least 1")
+    check_sampling(cfg)
     if cfg.stages < 2:
         raise LabError(f"stages={cfg.stages}: use at least 2")
-    if not cfg.fps > 0:
-        raise LabError(f"fps={cfg.fps:g}: use more than 0")
-    check_video(cfg.video)
 
 
 @dataclass(frozen=True)

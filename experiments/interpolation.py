@@ -31,12 +31,11 @@ from lab import LabError
 from lab.cli import entry_point
 from lab.commands import command_line
 from lab.config import check_types
-from lab.diffusion.guidance import check_interval
 from lab.evaluation.agreement import Similarity
 from lab.evaluators import clip_of
 from lab.model import DiffusionModel
 from lab.parts import Parts
-from lab.render import Scrub, Section, check_video, save_image, save_video
+from lab.render import Scrub, Section, save_image, save_video
 from lab.render.moving import MovingCurves
 from lab.runs import check_run
 
@@ -62,14 +61,10 @@ def check(cfg: DictConfig) -> None:
     for key in ("classes", "prompts"):
         if cfg[key] is not None and len(cfg[key]) != 2:
             raise LabError(f"{key}=[{', '.join(map(str, cfg[key]))}]: name two, where the way begins and where it ends")
-    for key, least in (("points", 2), ("num_inference_steps", 1), ("batch_size", 1)):
-        if cfg[key] is not None and cfg[key] < least:
-            raise LabError(f"{key}={cfg[key]}: use at least {least}")
+    if cfg.points < 2:
+        raise LabError(f"points={cfg.points}: use at least 2")
     if cfg.seed == cfg.other_seed:
         raise LabError(f"other_seed={cfg.other_seed}: the noise goes there from seed={cfg.seed}; use another number")
-    if cfg.guidance_interval is not None:
-        check_interval("guidance_interval", cfg.guidance_interval)
-    check_video(cfg.video)
 
 
 def ends_of(model: DiffusionModel, cfg: DictConfig) -> Subjects | None:
@@ -114,7 +109,7 @@ def run(cfg: DictConfig) -> Report:
     folder = Path(cfg.out) if cfg.out is not None else Path(cfg.run) / "interpolation"
     facts = {
         **sampling_facts(model, cfg),
-        "subjects": subjects.names if subjects else [],
+        **(subjects.facts if subjects else {"subjects": []}),
         **{key: cfg[key] for key in ("other_seed", "points")},
     }
     ends, seeds = subjects.condition if subjects else model.condition(), (cfg.seed, cfg.other_seed)

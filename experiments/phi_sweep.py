@@ -63,6 +63,8 @@ def told(swept: Swept, prediction_type: str) -> str:
     """What r was, the phi at which the gain would vanish, and why it may be another than the article's."""
     ratio = swept.ratio[called_out(swept, [0])[0]].flatten(0, 1).nanmean(dim=0)
     ratio = ratio[torch.isfinite(ratio)]
+    if not len(ratio):
+        return "Guidance evaluated one branch alone, so that r is not known and phi did nothing."
     low, high = float(ratio.min()), float(ratio.max())
     words = f"r lies between {low:.2f} and {high:.2f} on the way"
     if low < 1:

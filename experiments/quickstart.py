@@ -19,6 +19,7 @@ from lab.cli import entry_point
 from lab.clip.colours import COLOURS, dominant_colours
 from lab.model import DiffusionModel
 from lab.render import Section, grid, page, save_image, to_uint8
+from lab.runs import CLIP_TRAINING
 from lab.train import check, train
 from lab.training.log import read_rows
 
@@ -87,13 +88,13 @@ def guidance_sheet(model: DiffusionModel, path: Path) -> Section:
 
 
 def training_section(run_dir: Path) -> Section:
-    """The curve of the loss, and what the run cost."""
-    last, clip = (read_rows(folder / "log.csv")[-1] for folder in (run_dir, run_dir / "clip_training"))
+    """The curve of the loss, and what the run cost, the CLIP that was trained for it included."""
+    last, clip = read_rows(run_dir / "log.csv")[-1], read_rows(run_dir / CLIP_TRAINING / "log.csv")[-1:]
     speed = f"{float(last['images_per_second']):.0f} images/s at the end, {float(last['epoch']):.1f} epochs"
-    minutes, of_clip = (float(row["seconds"]) / 60 for row in (last, clip))
+    cost = [f"{float(row['seconds']) / 60:.1f} minutes" for row in (last, *clip)]
     return Section(
         "Training",
-        f"{last['step']} steps, {speed}, in {minutes:.1f} minutes, after {of_clip:.1f} minutes for the CLIP.",
+        f"{last['step']} steps, {speed}, in {cost[0]}{f', after {cost[1]} for the CLIP' if clip else ''}.",
         images=[(run_dir / "loss.png", "training loss")],
         command="python -m lab.train +experiment=quickstart",
     )

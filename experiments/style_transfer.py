@@ -17,7 +17,7 @@ from PIL import Image
 from torch import Tensor
 
 import lab
-from experiments.common import Report, write_table
+from experiments.common import Report, check_sampling, write_table
 from experiments.sweeps import plain
 from experiments.switching import Pairs, pairs_of, transfer
 from lab import LabError
@@ -30,7 +30,7 @@ from lab.evaluation.agreement import Similarity
 from lab.evaluators import clip_of
 from lab.model import DiffusionModel
 from lab.parts import Parts
-from lab.render import Scrub, Section, check_video, grid, save_image, save_video
+from lab.render import Scrub, Section, grid, save_image, save_video
 from lab.render.moving import MovingCurves, alike, beside
 from lab.runs import check_run
 
@@ -66,7 +66,8 @@ def check(cfg: DictConfig) -> None:
     """LabError for a run that is none, and for steps, ways and videos that cannot be."""
     check_types(cfg, TYPES)
     check_run(cfg.run)
-    for key in ("num_inference_steps", "points", "fixed_point_iterations"):
+    check_sampling(cfg)
+    for key in ("points", "fixed_point_iterations"):
         if cfg[key] < 1:
             raise LabError(f"{key}={cfg[key]}: use at least 1")
     for key in ("steps", "called_out"):
@@ -80,9 +81,6 @@ def check(cfg: DictConfig) -> None:
             raise LabError(f"ways={way}: use some of {', '.join(WAYS)}")
     if not cfg.ways:
         raise LabError(f"ways=[]: name some of {', '.join(WAYS)}")
-    if not cfg.fps > 0:
-        raise LabError(f"fps={cfg.fps:g}: use more than 0")
-    check_video(cfg.video)
 
 
 def switch_steps(cfg: DictConfig) -> tuple[list[int], list[int]]:
@@ -168,7 +166,7 @@ def run(cfg: DictConfig) -> Report:
     folder = Path(cfg.out) if cfg.out is not None else Path(cfg.run) / "style_transfer"
     asked = {key: plain(cfg[key]) for key in SETTINGS}
     given = pictures(model, list(cfg.images)) if cfg.images is not None else None
-    facts = {**model.provenance, **vars(model.sampling), **asked, "pairs": pairs.names, "steps": steps}
+    facts = {**model.provenance, **vars(model.sampling), **asked, **pairs.facts, "steps": steps}
     if given is not None:  # a file may have changed, and its name not
         facts["images_sha256"] = hashlib.sha256(given.numpy().tobytes()).hexdigest()
     made = transfer(model, cfg, pairs, steps, given, Parts(folder, facts))

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -30,6 +31,11 @@ class Subjects:
 
     def __len__(self) -> int:
         return len(self.names)
+
+    @property
+    def facts(self) -> dict[str, list[Any]]:
+        """What tells them from others: a CLIP hears a class and a prompt of the same name differently."""
+        return {"subjects": self.names, "phrases": self.phrases}
 
     def repeated(self, count: int) -> "Subjects":
         """Each of them so many times in a row."""

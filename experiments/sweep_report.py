@@ -10,7 +10,7 @@ from omegaconf import DictConfig
 from PIL import Image
 
 import lab
-from experiments.common import Report, write_table
+from experiments.common import Report, check_sampling, write_table
 from experiments.expected import Expected, compared
 from experiments.subjects import Score, Subjects, ask, verdict_of
 from experiments.sweeps import MEASURES, Swept, called_out, frames, measure, plain, sweep, values_of
@@ -18,12 +18,11 @@ from lab import LabError
 from lab.commands import command_line
 from lab.config import check_types
 from lab.device import Precision
-from lab.diffusion.guidance import check_interval
 from lab.evaluation.agreement import Similarity
 from lab.evaluators import clip_of
 from lab.model import DiffusionModel
 from lab.parts import Parts
-from lab.render import Scrub, Section, check_video, grid, save_image, save_video
+from lab.render import Scrub, Section, grid, save_image, save_video
 from lab.render.moving import MovingCurves
 from lab.runs import check_run
 
@@ -62,11 +61,7 @@ def check_sweep(cfg: DictConfig, kind: Kind) -> None:
     check_types(cfg, {**TYPES, kind.other: float})
     check_run(cfg.run)
     values_of(cfg)
-    for key in ("count", "num_inference_steps"):
-        if cfg[key] < 1:
-            raise LabError(f"{key}={cfg[key]}: use at least 1")
-    if not cfg.fps > 0:
-        raise LabError(f"fps={cfg.fps:g}: use more than 0")
+    check_sampling(cfg)
     if not cfg.measures:
         raise LabError(f"measures=[]: name some of {', '.join(MEASURES)}")
     for name in cfg.measures:
@@ -74,8 +69,6 @@ def check_sweep(cfg: DictConfig, kind: Kind) -> None:
             raise LabError(f"measures={name}: use some of {', '.join(MEASURES)}")
     if cfg.judge is not None and "accuracy" not in cfg.measures:
         raise LabError(f"judge={cfg.judge}: nothing asks it; add accuracy to measures")
-    check_interval("guidance_interval", cfg.guidance_interval)
-    check_video(cfg.video)
 
 
 def run_sweep(cfg: DictConfig, kind: Kind) -> tuple[Report, Swept]:
@@ -94,7 +87,7 @@ def run_sweep(cfg: DictConfig, kind: Kind) -> tuple[Report, Swept]:
         **model.provenance,
         **vars(model.sampling),
         **settings,
-        "subjects": subjects.names,
+        **subjects.facts,
         "count": cfg.count,
         kind.knob: values,
     }

@@ -22,7 +22,6 @@ from lab.render import from_uint8, grid, to_uint8
 from lab.render.moving import MovingCurves, alike, beside
 
 logger = logging.getLogger(__name__)
-KNOBS = ("guidance_scale", "rescale_phi")
 MEASURES = {  # what can be told of each value, and what the curve is called
     "saturation": "saturation of the pictures (HSV)",
     "clip_fraction": "share of predicted x0 outside ±1",

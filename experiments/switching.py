@@ -36,6 +36,11 @@ class Pairs:
         """E.g. "rose to sunflower"."""
         return [f"{a} to {b}" for a, b in zip(self.source.names, self.target.names, strict=True)]
 
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What tells them from others."""
+        return {"pairs": self.names, "phrases": [self.source.phrases, self.target.phrases]}
+
 
 def pairs_of(model: DiffusionModel, cfg: DictConfig) -> Pairs:
     """What is asked for; the targets, where none are named, are the sources moved on by one."""

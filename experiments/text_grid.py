@@ -20,7 +20,7 @@ from lab.conditioning import ClipConditioner
 from lab.config import check_types
 from lab.evaluation.agreement import Similarity, colour_in, share_of
 from lab.parts import Parts
-from lab.render import Scrub, Section, check_video, from_uint8, grid, save_image, save_video
+from lab.render import Scrub, Section, from_uint8, grid, save_image, save_video
 from lab.runs import check_run
 
 logger = logging.getLogger(__name__)
@@ -37,7 +37,6 @@ def check(cfg: DictConfig) -> None:
     check_types(cfg, TYPES)
     check_run(cfg.run)
     check_sampling(cfg)
-    check_video(cfg.video)
     prompts_of(cfg)
 
 

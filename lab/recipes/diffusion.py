@@ -10,6 +10,7 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 
 from lab.autoencoders import Autoencoder
+from lab.clip.load import OWN
 from lab.conditioning import ClipConditioner, Conditioner, Unconditional
 from lab.conditioning.base import Request
 from lab.conditioning.classes import class_index
@@ -32,6 +33,12 @@ def check_diffusion(cfg: DictConfig) -> None:
 
     An autoencoder's run that is not there yet is left to `train_diffusion`, which knows the run's folder.
     """
+    own = cfg.conditioning.get("pretrained") == "flower_clip"
+    if own and cfg.conditioning.model in OWN and cfg.conditioning.model not in ("flower_clip", cfg.clip_model):
+        asked = cfg.conditioning.model
+        raise LabError(
+            f"conditioning.model={asked}: the size of the lab's own CLIP is clip_model; use clip_model={asked}"
+        )
     if cfg.latents.crops < 1:
         raise LabError(f"latents.crops={cfg.latents.crops}: use at least 1")
     if cfg.latents.run is not None and not (Path(cfg.latents.run) / CONFIG).is_file():

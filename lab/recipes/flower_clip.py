@@ -50,7 +50,7 @@ def own_clip(cfg: DictConfig, source: Source, images: ImageSet, run_dir: Path) -
     settings: TrainingSettings = build(cfg.clip_training)
     logger.info("no flower_clip for %s yet: training %s first, %d steps", images.name, cfg.clip_model, settings.steps)
     task = flower_clip_task(cfg, source, images, settings)
-    trainer = Trainer(task, run_dir / "clip_training", settings, cfg.seed)
+    trainer = Trainer(task, run_dir / runs.CLIP_TRAINING, settings, cfg.seed)
     write_config(cfg, run_dir)
     trainer.run()
     export_clip(task, trainer, mine)

@@ -75,3 +75,13 @@ def test_a_tiny_run_ends_in_a_page(run_command: Command, monkeypatch: pytest.Mon
     page = (tmp_path / "results/quickstart/index.html").read_text()
     assert page.count("data:image/png;base64") == 3
     assert all(prompt in page for prompt in PROMPTS)
+
+
+def test_a_run_with_another_ones_clip_tells_its_own_time_alone(tmp_path: Path) -> None:
+    (tmp_path / "log.csv").write_text("step,epoch,images_per_second,seconds\n20,1.5,100,90\n")
+    assert (
+        quickstart.training_section(tmp_path).text == "20 steps, 100 images/s at the end, 1.5 epochs, in 1.5 minutes."
+    )
+    (tmp_path / "clip_training").mkdir()
+    (tmp_path / "clip_training" / "log.csv").write_text("step,seconds\n5,60\n")
+    assert quickstart.training_section(tmp_path).text.endswith("in 1.5 minutes, after 1.0 minutes for the CLIP.")

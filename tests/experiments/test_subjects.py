@@ -3,7 +3,9 @@
 import pytest
 import torch
 
-from experiments.subjects import Verdict, ask
+from experiments.subjects import Subjects, Verdict, ask
+from experiments.switching import Pairs
+from lab.conditioning import Condition
 from lab.judging import Judge, JudgeNetwork
 from lab.model import DiffusionModel
 
@@ -37,3 +39,12 @@ def test_rows_keep_what_belongs_to_them(model: DiffusionModel) -> None:
     assert (on.names, on.classes) == (["rose", "tulip"], (0, 2))
     assert on.phrases == subjects.phrases[::-1]
     assert torch.equal(on.condition.vector, subjects.condition.vector.flip(0))
+
+
+def test_a_class_and_a_prompt_of_its_name_are_told_apart() -> None:
+    """Pieces that are kept for one must not be taken for the other: a CLIP hears them differently."""
+    nothing = Condition(torch.zeros(1, 2))
+    as_class = Subjects(["rose"], nothing, [["a rose", "a photo of a rose, a type of flower"]], (3,))
+    as_prompt = Subjects(["rose"], nothing, [["rose"]])
+    assert as_class.names == as_prompt.names and as_class.facts != as_prompt.facts
+    assert Pairs(as_class, as_class).facts != Pairs(as_class, as_prompt).facts
