@@ -6,8 +6,9 @@ model.sample(condition=daisy, **renoise(model, pictures, rose, start_step=20).st
 model.sample(condition=daisy, **inpaint(model, pictures, mask))                           # stays where mask is 1
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from torch.nn import functional as F
 from lab.conditioning import Condition
 from lab.data.images import square
 from lab.denoising import Known
+from lab.device import Precision
 from lab.diffusion import Guidance
 from lab.diffusion.inversion import ddim_inversion
 from lab.errors import LabError
@@ -37,15 +39,25 @@ class Trajectory:
 
     x                levels (S + 1, B, C, h, w): x[k] is what evaluation k starts from, x[S] the pictures' latents
     settings         of `sample` that the levels belong to
-    reconstruction   (B, 3, H, W) in [-1, 1]: sampled again from x[start_step], under the condition it was made with
-    psnr             (B,) of the reconstruction, in dB
+    pictures         (B, 3, H, W) in [-1, 1], that it began with
+    sample_back      samples again from x[start_step], under the condition it was made with
     """
 
     x: Tensor
     settings: dict[str, Any]
     start_step: int
-    reconstruction: Tensor
-    psnr: Tensor
+    pictures: Tensor
+    sample_back: Callable[[], Tensor]
+
+    @cached_property
+    def reconstruction(self) -> Tensor:
+        """(B, 3, H, W) in [-1, 1]: what comes back from the noisiest level, sampled when it is first asked for."""
+        return self.sample_back()
+
+    @cached_property
+    def psnr(self) -> Tensor:
+        """(B,) of the reconstruction, in dB."""
+        return psnr(self.reconstruction, self.pictures)
 
     def start(self, step: int | None = None, **changes: Any) -> dict[str, Any]:
         """What `sample` needs to go on from evaluation `step`, by default the noisiest level; changes, e.g. sampler."""
@@ -104,7 +116,7 @@ def invert(
         denoise = model.denoiser(condition, Guidance(guidance_scale), thresholding)
         states = ddim_inversion(denoise, latents, model.parameterization.schedule, times, fixed_point_iterations)
         levels = [latents, *(state.x_t for state in states)]
-        return _trajectory(model, targets, levels, start_step, settings, under)
+    return _trajectory(model, targets, levels, start_step, settings, under, precision="fp32")
 
 
 @torch.no_grad()
@@ -189,12 +201,21 @@ def _trajectory(
     start_step: int,
     settings: dict[str, Any],
     under: dict[str, Any],
+    precision: Precision | None = None,
 ) -> Trajectory:
-    """All levels in the order of evaluations, those not reached as NaN, and the way back from the noisiest."""
+    """All levels in the order of evaluations, those not reached as NaN, and the way back from the noisiest.
+
+    precision   of the way back; None: the model's
+    """
     missing = [torch.full_like(levels[0], torch.nan)] * start_step
     x = torch.stack(missing + levels[::-1])
     start = {"latents": x[start_step], "start_step": start_step, **settings}
     plain: dict[str, Any] = {"rescale_phi": 0.0, "guidance_interval": (0, 1), "guidance_parallel": 1.0}
-    back = model.sample(**under, **plain, **start, output="tensor")
-    assert isinstance(back, Tensor)
-    return Trajectory(x, settings, start_step, back, psnr(back, targets.cpu()))
+
+    def back() -> Tensor:
+        with model.in_precision(precision or model.precision):
+            made = model.sample(**under, **plain, **start, output="tensor")
+        assert isinstance(made, Tensor)
+        return made
+
+    return Trajectory(x, settings, start_step, targets.cpu(), back)
