@@ -42,7 +42,7 @@ class DiffusionModel(DiffusionProcess):
         )
         return condition
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def sample(
         self,
         prompts: Sequence[str] | None = None,

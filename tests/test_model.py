@@ -236,3 +236,10 @@ def test_in_bf16_too_the_batch_size_changes_next_to_nothing(model: DiffusionMode
     asked: dict[str, Any] = {"classes": [0, 1, 2, 0, 1]}
     apart = (tensor(model, batch_size=batch_size, **asked) - tensor(model, **asked)).square().mean().sqrt()
     assert float(apart) < 0.01
+
+
+def test_samples_may_be_changed_and_learned_from(model: DiffusionModel) -> None:
+    samples = tensor(model, classes=[0, 1])
+    layer = nn.Conv2d(3, 1, 1)
+    layer(samples.mul_(0.5)).sum().backward()  # refused for tensors of inference mode
+    assert layer.weight.grad is not None and bool(layer.weight.grad.isfinite().all())

@@ -67,9 +67,15 @@ def quiet() -> Iterator[None]:
 
 
 def training_note(folder: Path) -> dict[str, Any]:
-    """What the folder of a CLIP that the lab trained says of its training; {} where there is no such folder."""
+    """What the folder of a CLIP that the lab trained says of its training; {} where there is no such folder.
+
+    Raises LabError for a damaged file.
+    """
     note = folder / CONFIG
-    return dict(json.loads(note.read_text()).get("training", {})) if note.is_file() else {}
+    try:
+        return dict(json.loads(note.read_text()).get("training", {})) if note.is_file() else {}
+    except (OSError, ValueError, TypeError, AttributeError) as error:
+        raise LabError(f"{note}: damaged ({_one_line(error)}); restore the file, or train the CLIP anew") from error
 
 
 def only_words(state: Mapping[str, Tensor], words: Tensor) -> dict[str, Tensor]:

@@ -31,7 +31,7 @@ class VectorStats:
 def clip_vectors(clip: Clip, image_set: ImageSet, cache_dir: str | Path, flips: bool = True) -> Tensor:
     """(N, V, dim) float32 of unit norm: each image's centre crop and, with flips, its mirror image.
 
-    Kept in `cache_dir`/clip; made anew for another model, preprocessing or set.
+    Kept in `cache_dir`/clip; made anew for another model, preprocessing, set or size of its crops.
     Raises LabError naming the folder where it cannot be written.
     """
     folder, views = Path(cache_dir) / "clip", "mirrored" if flips else "centre"
@@ -41,9 +41,11 @@ def clip_vectors(clip: Clip, image_set: ImageSet, cache_dir: str | Path, flips: 
         "preprocessing": clip.preprocessing,
         "normalised": "true",
         "image_set": image_set.fingerprint,
+        "size": str(image_set.image_size),
         "views": views,
     }
-    path = folder / f"{image_set.name}-{image_set.fingerprint}-{clip.fingerprint}-{views}.safetensors"
+    of_set = f"{image_set.name}-{image_set.fingerprint}-{image_set.image_size}"  # of which the centre is seen
+    path = folder / f"{of_set}-{clip.fingerprint}-{views}.safetensors"
     shape = (len(image_set), 2 if flips else 1, clip.dim)
     return cached(path, about, shape, lambda: encode_set(clip, image_set, flips))
 

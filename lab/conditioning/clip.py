@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from math import isfinite
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -14,7 +13,7 @@ from lab.clip import Clip, clip_vectors, load_clip, vector_stats
 from lab.clip.load import OWN
 from lab.conditioning.base import Condition, Conditioner, Request
 from lab.conditioning.classes import class_index
-from lab.data import Batch, ImageSet, open_image
+from lab.data import Batch, ImageSet, opened
 from lab.device import local_device
 from lab.errors import LabError
 from lab.seeding import noise as seeded_noise
@@ -103,6 +102,8 @@ class ClipVector(ClipConditioner):
         self.clip.to(local_device())
         self._vectors = _mean_view(clip_vectors(self.clip, images, cache_dir))
         stats = vector_stats(self.clip, images, self._vectors[:, None])
+        if not stats.std > 0:
+            raise LabError(f"{images.name}: {self.clip.name} has the same vector for all pictures; add others")
         self.clip.to("cpu")  # what is left to do for it is little, and memory is the network's
         self.dim, self.fingerprint, self.class_names = (
             self.clip.dim,
@@ -145,7 +146,7 @@ class ClipVector(ClipConditioner):
     def _image_vectors(self, images: Sequence[Any]) -> Tensor:
         rows = []
         for image in images:
-            picture = open_image(image) if isinstance(image, str | Path) else image.convert("RGB")
+            picture = opened(image)
             pixels = center_crop(pil_to_tensor(picture), [min(picture.size)])[None].float() / 127.5 - 1
             rows.append(self.clip.encode_images(torch.cat([pixels, pixels.flip(-1)])).cpu())
         return _mean_view(torch.stack(rows))

@@ -2,9 +2,9 @@
 
 from lab.data.base import Batch, ImageSet, Source
 from lab.data.folder import Folder
-from lab.data.images import open_image
+from lab.data.images import open_image, opened
 from lab.data.oxford102 import Oxford102
 from lab.data.petals import Petals
 from lab.data.stream import BatchStream
 
-__all__ = ["Batch", "BatchStream", "Folder", "ImageSet", "Oxford102", "Petals", "Source", "open_image"]
+__all__ = ["Batch", "BatchStream", "Folder", "ImageSet", "Oxford102", "Petals", "Source", "open_image", "opened"]

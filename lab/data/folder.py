@@ -2,6 +2,7 @@
 
 import hashlib
 import logging
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
@@ -155,7 +156,7 @@ class Folder:
 
     def _chance(self, path: Path) -> float:
         """A number in [0, 1) that the path within the folder alone decides."""
-        name = path.relative_to(self.root).as_posix().encode()
+        name = os.fsencode(path.relative_to(self.root).as_posix())  # which may be no UTF-8
         return int.from_bytes(hashlib.sha256(name).digest()[:6], "little") / 2**48
 
     def _describe(self, path: Path) -> tuple[str, int, int]:

@@ -77,9 +77,19 @@ def _scale(values: np.ndarray, white: int) -> np.ndarray:
     return np.rint(values.astype(np.float64) * (255 / white)).astype(np.uint8)
 
 
+def opened(picture: str | Path | Image.Image, min_side: int | None = None) -> Image.Image:
+    """A file by `open_image`, or a picture that is open already, in the same way made upright 8-bit RGB."""
+    if not isinstance(picture, Image.Image):
+        return open_image(picture, min_side)
+    try:
+        return _to_rgb(ImageOps.exif_transpose(picture))
+    except UNREADABLE as error:
+        raise LabError(f"{picture.mode} picture of {picture.size}: {' '.join(str(error).split())}") from error
+
+
 def square(picture: str | Path | Image.Image, side: int) -> np.ndarray:
     """The central square of a file or a picture, resized to (side, side, 3) uint8 by Lanczos."""
-    image = _to_rgb(picture) if isinstance(picture, Image.Image) else open_image(picture, min_side=side)
+    image = opened(picture, min_side=side)
     short = min(image.size)
     left, top = (image.width - short) / 2, (image.height - short) / 2
     box = (left, top, left + short, top + short)

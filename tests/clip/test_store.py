@@ -87,3 +87,11 @@ def test_a_folder_that_cannot_be_written_is_named(tiny_clip: Clip, tmp_path: Pat
     (tmp_path / "file").touch()
     with pytest.raises(LabError, match="file/clip"):
         save_clip(tmp_path / "file" / "clip", tiny_clip, {})
+
+
+@pytest.mark.parametrize("content", ['{"training": ', "[]", '{"training": 3}'])
+def test_a_damaged_note_is_named(tmp_path: Path, content: str) -> None:
+    (tmp_path / "open_clip_config.json").write_text(content)
+    with pytest.raises(LabError, match=r"open_clip_config\.json: damaged") as error:
+        training_note(tmp_path)
+    assert "\n" not in str(error.value)

@@ -58,11 +58,12 @@ def test_the_second_time_nothing_is_encoded(
         "preprocessing": tiny_clip.preprocessing,
         "normalised": "true",
         "image_set": "150-0",
+        "size": "32",
         "views": "mirrored",
     }
 
 
-@pytest.mark.parametrize("change", ["weights", "preprocessing", "images", "truncated", "empty"])
+@pytest.mark.parametrize("change", ["weights", "preprocessing", "images", "size", "truncated", "empty"])
 def test_a_cache_that_does_not_fit_is_made_anew(
     tiny_clip: Clip, discs: ImageSet, make_set: MakeSet, tmp_path: Path, encoded: list[int], change: str
 ) -> None:
@@ -75,6 +76,8 @@ def test_a_cache_that_does_not_fit_is_made_anew(
         tiny_clip.preprocess["mean"] = (0.5, 0.5, 0.5)
     if change == "images":
         discs = make_set(["white"] * 150, seed=1)
+    if change == "size":
+        discs = make_set(["red", "yellow", "blue"] * 50, size=24)  # the centre of the same pictures
     if change == "truncated":
         path.write_bytes(path.read_bytes()[:-100])
     if change == "empty":

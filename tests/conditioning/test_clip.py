@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -194,6 +195,26 @@ def test_pictures_of_any_shape_are_asked_for_by_their_middle_square(prepared: Cl
     wide.paste(square, (4, 0))
     torch.testing.assert_close(prepared.inputs(Request(images=[wide])), prepared.inputs(Request(images=[square])))
     assert prepared.inputs(Request(images=[Image.new("L", (5, 9))])).shape == (1, DIM)
+
+
+@pytest.mark.parametrize("mode", ["I;16", "RGBA"])
+def test_an_open_picture_is_the_same_as_its_file(prepared: ClipVector, tmp_path: Path, mode: str) -> None:
+    grey = torch.arange(64).reshape(8, 8).numpy()
+    deep = Image.fromarray((grey * 1000).astype("uint16"))
+    clear = Image.merge("RGBA", [Image.fromarray((grey * factor).astype("uint8")) for factor in (4, 2, 3, 1)])
+    picture = deep if mode == "I;16" else clear
+    assert picture.mode == mode
+    picture.save(tmp_path / "p.png")
+    asked = prepared.inputs(Request(images=[tmp_path / "p.png"]))
+    assert not torch.equal(asked, prepared.inputs(Request(images=[Image.new("RGB", (8, 8), "white")])))
+    torch.testing.assert_close(prepared.inputs(Request(images=[picture])), asked)
+
+
+def test_pictures_that_a_clip_cannot_tell_apart_are_refused(clip: FakeClip, tmp_path: Path) -> None:
+    images = image_set()
+    alike = replace(images, pixels=torch.full_like(images.pixels, 7), fingerprint="alike")
+    with pytest.raises(LabError, match="the same vector for all pictures"):
+        ClipVector().prepare(alike, str(tmp_path))
 
 
 def test_a_missing_picture_is_named(prepared: ClipVector, tmp_path: Path) -> None:

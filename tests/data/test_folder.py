@@ -1,4 +1,5 @@
 import logging
+import os
 from pathlib import Path
 from typing import Any
 
@@ -161,3 +162,16 @@ def test_a_changed_file_changes_the_fingerprint(pictures: Path) -> None:
     assert before.fingerprint != after.fingerprint
     assert torch.equal(before.pixels[0], after.pixels[0])
     assert after.pixels[1].float().mean((0, 1)).tolist() == [255, 0, 0]
+
+
+def test_a_name_that_is_no_utf8_is_a_name_like_others(pictures: Path) -> None:
+    """As old archives have them: Latin-1 in the file system."""
+    other = os.fsencode(pictures / "rose") + b"/r\xfcbe.png"
+    try:
+        with open(other, "wb") as file:
+            Image.new("RGB", (20, 20), "red").save(file, "png")
+    except OSError:
+        pytest.skip("this file system takes UTF-8 alone")
+    source = folder(pictures, held_out_fraction=0.3)
+    counts = [len(source.load(split)) for split in ("train", "held_out")]  # type: ignore[arg-type]
+    assert sum(counts) == 9
