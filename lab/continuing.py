@@ -15,7 +15,7 @@ from lab.config import compose, parameters_of
 from lab.errors import LabError
 from lab.folders import absent, remove_empty
 from lab.render.provenance import write_whole
-from lab.runs import CONFIG, read_yaml
+from lab.runs import CLIP_TRAINING, CONFIG, OWN_CLIP, read_yaml
 from lab.sampling import SamplingDefaults
 
 logger = logging.getLogger(__name__)
@@ -29,6 +29,7 @@ FREE = {
     "image_set",  # images may come and go, but not unseen: see `refuse_changes`
     *(f"{part}.{key}" for part in ("training", "clip_training") for key in (*WATCHING, *COMPUTING)),
     "latents.run",  # where it lies; `latents.fingerprint` says what it is
+    "conditioning.pretrained",  # likewise, `conditioning.fingerprint`
     *(f"preview.{key}" for key in ("classes", "prompts", "count")),
     *(f"sampling.{field.name}" for field in fields(SamplingDefaults)),
     *(f"data.{key}" for key in ("root", "cache_dir", "workers", "download")),
@@ -54,12 +55,20 @@ def refuse_changes(cfg: DictConfig, run_dir: Path) -> None:
 
 
 def changes(cfg: DictConfig, run_dir: Path) -> list[tuple[str, Any, Any]]:
-    """(key, was, is) in which `cfg` differs from the run that `run_dir` holds, but for what is not filled in yet."""
+    """(key, was, is) in which `cfg` differs from the run that `run_dir` holds, but for what is not filled in yet.
+
+    How a CLIP would be trained counts only where one was.
+    """
     path = run_dir / CONFIG
     if not path.is_file():
         return []
     old, new = (OmegaConf.to_container(c, resolve=True) for c in (read_yaml(path), cfg))
-    return [(key, was, now) for key, was, now in _differences(old, new) if key not in FILLED_IN or (was and now)]
+    trained_clip = any((run_dir / folder).is_dir() for folder in (OWN_CLIP, CLIP_TRAINING))
+    return [
+        (key, was, now)
+        for key, was, now in _differences(old, new)
+        if (key not in FILLED_IN or (was and now)) and (trained_clip or not key.startswith("clip_training."))
+    ]
 
 
 @contextlib.contextmanager

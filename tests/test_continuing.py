@@ -28,7 +28,7 @@ def cfg(copied: Path) -> DictConfig:
         ("training.steps", 99), ("training.save_every", 7), ("training.precision", "bf16"), ("training.keep", 5),
         ("sampling.guidance_scale", 9.0), ("preview.count", 3), ("preview.classes", [1]), ("data.cache_dir", "other"),
         ("conditioning.class_names", []), ("training.accumulation", 2), ("clip_training.accumulation", 2),
-        ("clip_training.trackers", ["tensorboard"]), ("resume", "always"),
+        ("clip_training.trackers", ["tensorboard"]), ("resume", "always"), ("latents.run", "moved"),
     ],
 )  # fmt: skip
 def test_what_may_change_when_a_run_goes_on(cfg: DictConfig, copied: Path, key: str, value: Any) -> None:
@@ -42,7 +42,7 @@ def test_what_may_change_when_a_run_goes_on(cfg: DictConfig, copied: Path, key: 
         ("training.lr", 0.5, "0.0004"), ("training.batch_size", 4, "8"), ("seed", 3, "0"), ("data.size", 9, "64"),
         ("model.channels", 16, "8"), ("diffusion.prediction_type", "v", "x0"), ("conditioning.dim", 16, "8"),
         ("data._target_", "lab.data.Folder", "lab.data.Petals"), ("conditioning.class_names", ["a", "b"], "["),
-        ("clip_training.steps", 5, "2"), ("name", "another", "class_cond"),
+        ("name", "another", "class_cond"),
     ],
 )  # fmt: skip
 def test_what_may_not_change_is_named_with_both_values(
@@ -53,6 +53,14 @@ def test_what_may_not_change_is_named_with_both_values(
         refuse_changes(cfg, copied)
     assert one_line(error).startswith(f"{key}={value}: the run in {copied} was started with {was}")
     assert "hydra.run.dir" in str(error.value)
+
+
+def test_how_a_clip_would_be_trained_may_change_until_one_is(cfg: DictConfig, copied: Path) -> None:
+    OmegaConf.update(cfg, "clip_training.steps", 5)
+    refuse_changes(cfg, copied)
+    (copied / "clip_training").mkdir()
+    with pytest.raises(LabError, match=r"clip_training\.steps=5: the run in .* was started with 2"):
+        refuse_changes(cfg, copied)
 
 
 def test_a_new_folder_and_the_same_config_are_fine(cfg: DictConfig, copied: Path, tmp_path: Path) -> None:

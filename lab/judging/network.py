@@ -6,8 +6,6 @@ import torch
 from torch import Tensor, nn
 from torchvision.models.resnet import BasicBlock, ResNet
 
-FEATURES = 512  # width of what a picture is to the last layer
-
 
 class JudgeNetwork(nn.Module):
     """Pictures (B, 3, H, W) in [-1, 1], 32 px at least -> logits (B, classes); `features` stops before the last layer.

@@ -51,7 +51,7 @@ def style() -> dict[str, Any]:
     }
 
 
-def loss_curve(csv_path: str | Path, out_path: str | Path, log_x: bool = False) -> None:
+def loss_curve(csv_path: str | Path, out_path: str | Path) -> None:
     """Draw a training log as PNG: columns step and loss, and held_out_loss and images_per_second if any.
 
     The raw loss is faint, its running mean strong. The loss axis is logarithmic where the mean falls by more
@@ -66,7 +66,7 @@ def loss_curve(csv_path: str | Path, out_path: str | Path, log_x: bool = False) 
         figure = Figure()
         axes = figure.subplots()
         _draw_loss(axes, log)
-        _scale(axes, log, log_x)
+        _scale(axes, log)
         axes.set(xlabel="step", ylabel="loss")
         axes.set_title(_title(csv_path.resolve().parent.name, log), pad=22)  # the legend lies below it
         image = figure_image(figure)
@@ -146,11 +146,9 @@ def _draw_loss(axes: Axes, log: Mapping[str, Floats]) -> None:
     axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=2, borderaxespad=0.2, borderpad=0)
 
 
-def _scale(axes: Axes, log: Mapping[str, Floats], log_x: bool) -> None:
+def _scale(axes: Axes, log: Mapping[str, Floats]) -> None:
     """Plain numbers on both axes: 20k steps, a loss of 0.05."""
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10], min_n_ticks=1))
-    if log_x:
-        axes.set_xscale("log")
     axes.xaxis.set_major_formatter(EngFormatter(sep=""))
     mean = running_mean(log["loss"], _half(log))
     mean = mean[np.isfinite(mean)]
