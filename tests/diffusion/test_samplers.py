@@ -9,7 +9,9 @@ import torch
 from dummy import MEANS, STDS, WEIGHTS, denoiser, flow, ideal, last, no_noise, start, step_noise
 from torch import Tensor
 
-from lab.diffusion import SAMPLERS, WITH_ETA, NoiseSchedule, Prediction, evaluation_times
+from lab.config import build, compose
+from lab.diffusion import SAMPLERS, WITH_ETA, NoiseSchedule, Parameterization, Prediction, evaluation_times
+from lab.diffusion.parameterization import PREDICTION_TYPES
 from lab.errors import LabError
 
 DETERMINISTIC = [name for name in SAMPLERS if name not in ("ddpm", "euler_ancestral")]
@@ -138,3 +140,19 @@ def test_samples_are_distributed_as_the_data(name: str) -> None:
     for side, mean, std in zip((sample < 0, sample > 0), MEANS, STDS, strict=True):  # 2 % of the left lie right of 0
         assert float(sample[side].mean()) == pytest.approx(float(mean), abs=0.03)
         assert float(sample[side].std()) == pytest.approx(float(std), rel=0.1)
+
+
+@pytest.mark.parametrize("prediction_type", PREDICTION_TYPES)
+def test_small_errors_of_a_network_stay_small_as_it_is_configured(prediction_type: str) -> None:
+    """Nothing is clipped here, as in latents and in inversion: eps on the cosine schedule would be off by 3."""
+    formulas: Parameterization = build(compose("train", [f"diffusion={prediction_type}"]).diffusion)
+    exact, schedule = ideal(formulas.schedule), formulas.schedule
+
+    def off(x: Tensor, t: Tensor) -> Prediction:
+        right = exact(x, t)
+        output = {"x0": right.x0, "eps": right.eps, "v": formulas.target(right.x0, right.eps, t)}[prediction_type]
+        return formulas.predict(output + 0.02 * torch.sin(40 * x + t[0]), x, t)
+
+    timesteps = evaluation_times("ddim", schedule, 40, "trailing")
+    samples = [last(SAMPLERS["ddim"](one, start(), schedule, timesteps, no_noise)) for one in (off, exact)]
+    assert float((samples[0] - samples[1]).square().mean().sqrt()) < 0.2  # pixels spread by 0.68
