@@ -58,19 +58,16 @@ def pairs_of(model: DiffusionModel, cfg: DictConfig) -> Pairs:
     return Pairs(source, target)
 
 
-def levels_of(model: DiffusionModel, cfg: DictConfig, way: str, source: Condition, given: Tensor | None) -> Tensor:
-    """(S + 1, B, C, h, w): what evaluation k of this way starts from, and last the pictures themselves.
-
-    source: B rows; given (B, 3, H, W): the pictures to start from, None for the run's own samples of the source.
-    """
+def own_levels(model: DiffusionModel, cfg: DictConfig, source: Condition) -> Tensor:
+    """(S + 1, B, C, h, w): what each evaluation starts from on the way to samples of B conditions, and last these."""
     settings: dict[str, Any] = {"num_inference_steps": cfg.num_inference_steps, "spacing": cfg.spacing}
-    if way == "switch" or given is None:
-        own = model.states(source, seed=cfg.seed, sampler="ddim", guidance=guidance_of(model, cfg), **settings)
-        states = list(own)
-        levels = torch.stack([*(state.x_t for state in states), states[-1].x_next])
-        if way == "switch":
-            return levels
-        given = model.autoencoder.decode(levels[-1]).clamp(-1, 1)
+    states = list(model.states(source, seed=cfg.seed, sampler="ddim", guidance=guidance_of(model, cfg), **settings))
+    return torch.stack([*(state.x_t for state in states), states[-1].x_next])
+
+
+def levels_of(model: DiffusionModel, cfg: DictConfig, way: str, source: Condition, given: Tensor) -> Tensor:
+    """(S + 1, B, C, h, w): what evaluation k starts from when given pictures (B, 3, H, W) are inverted or renoised."""
+    settings: dict[str, Any] = {"num_inference_steps": cfg.num_inference_steps, "spacing": cfg.spacing}
     if way == "renoise":  # by other noise than a sample of the run's own came from
         others = range(len(given), 2 * len(given))
         return renoise(model, given, source, start_step=0, seed=cfg.seed, numbers=others, **settings).x
@@ -91,7 +88,15 @@ def transfer(
 ) -> Tensor:
     """(K, W, B, 3, H, W) in [-1, 1]: K steps, W ways, B pairs; given (B, 3, H, W): pictures to start from."""
     settings = {"guidance": guidance_of(model, cfg), "spacing": cfg.spacing}
-    levels = cache(lambda way: levels_of(model, cfg, way, pairs.source.condition, given))
+    source = pairs.source.condition
+    own = cache(lambda: own_levels(model, cfg, source))
+
+    @cache
+    def levels(way: str) -> Tensor:
+        if way == "switch":
+            return own()
+        there = model.autoencoder.decode(own()[-1]).clamp(-1, 1) if given is None else given
+        return levels_of(model, cfg, way, source, there)
 
     @torch.inference_mode()
     def one(way: str, number: int) -> dict[str, Tensor]:

@@ -12,6 +12,7 @@ from accelerate.state import AcceleratorState
 from accelerate.utils import ProjectConfiguration
 
 from lab.device import computes_bf16, keep_freed_memory, this_process
+from lab.errors import LabError
 from lab.training.settings import TrainingSettings
 
 logger = logging.getLogger(__name__)
@@ -36,6 +37,16 @@ def make_accelerator(
         log_with=list(trackers) or None,
         project_config=ProjectConfiguration(logging_dir=str(run_dir / "trackers") if run_dir else None),
     )
+
+
+def check_same_step(accelerator: Accelerator, step: int, directory: Path) -> None:
+    """LabError where processes would go on from different steps: those of machines that do not share the folder."""
+    if accelerator.num_processes == 1:
+        return
+    steps = accelerator.gather(torch.tensor([step], device=accelerator.device)).unique().tolist()
+    if len(steps) > 1:
+        found = ", ".join(map(str, steps))
+        raise LabError(f"{directory}: the processes find steps {found}; let all machines share that folder")
 
 
 @contextmanager

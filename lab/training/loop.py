@@ -16,7 +16,7 @@ from lab.errors import LabError, Stopped
 from lab.render.provenance import write_whole
 from lab.seeding import derive
 from lab.training.ema import EMA
-from lab.training.hardware import make_accelerator, tracked
+from lab.training.hardware import check_same_step, make_accelerator, tracked
 from lab.training.log import TrainingLog
 from lab.training.optimizer import clip, load_state, make_adamw, state_tensors
 from lab.training.settings import TrainingSettings
@@ -234,6 +234,7 @@ class Trainer:
         The optimiser of a copy is new, and its learning rate warms up again.
         """
         found = checkpoint.latest(self.directory)
+        check_same_step(self.accelerator, 0 if found is None else found.step, self.directory)
         if found is None:
             return
         copy = not found.holds("raw")

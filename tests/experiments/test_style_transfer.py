@@ -7,15 +7,17 @@ from typing import Any
 import imageio.v3 as imageio
 import pytest
 import torch
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 from PIL import Image
 from torch import Tensor
 
-from experiments import style_transfer
+from experiments import style_transfer, switching
 from experiments.style_transfer import measure, switch_steps
-from experiments.switching import join, levels_of, pairs_of
+from experiments.switching import join, levels_of, own_levels, pairs_of
+from lab.conditioning import Condition
 from lab.diffusion import Guidance
 from lab.model import DiffusionModel
+from lab.parts import Parts
 from lab.render import read_provenance
 
 Command = Callable[..., tuple[int, str]]
@@ -42,7 +44,7 @@ def test_joining_late_is_switching_on_the_way(model: DiffusionModel) -> None:
     cfg, steps = config(classes=["rose", "tulip"], batch_size=3), [0, 1, 2, 5, 8]
     pairs = pairs_of(model, cfg)
     assert pairs.names == ["rose to tulip", "tulip to rose"]
-    levels = levels_of(model, cfg, "switch", pairs.source.condition, None)
+    levels = own_levels(model, cfg, pairs.source.condition)
     assert levels.shape[:2] == (9, 2)
     for number in range(2):
         target = pairs.target.condition[number : number + 1]
@@ -59,7 +61,7 @@ def test_joining_late_is_switching_on_the_way(model: DiffusionModel) -> None:
 def test_what_is_shared_is_computed_once(model: DiffusionModel, counted: list[int]) -> None:
     cfg, steps = config(classes=["rose", "tulip"]), list(range(9))
     pairs = pairs_of(model, cfg)
-    levels = levels_of(model, cfg, "switch", pairs.source.condition[:1], None)
+    levels = own_levels(model, cfg, pairs.source.condition[:1])
     join(model, levels[:, 0], steps, pairs.target.condition[:1], guidance=Guidance(3.0))
     assert sum(counted) == 2 * (8 + sum(8 - k for k in steps))  # a loop takes 2 * 8 * 9
     assert len(counted) == 16  # and every evaluation once for all that have begun
@@ -68,7 +70,7 @@ def test_what_is_shared_is_computed_once(model: DiffusionModel, counted: list[in
 def test_order_and_repetition_of_steps_do_not_matter(model: DiffusionModel) -> None:
     cfg = config(classes=["rose", "tulip"])
     pairs = pairs_of(model, cfg)
-    levels = levels_of(model, cfg, "switch", pairs.source.condition[:1], None)[:, 0]
+    levels = own_levels(model, cfg, pairs.source.condition[:1])[:, 0]
     found = join(model, levels, [8, 3, 3, 0], pairs.target.condition[:1], guidance=Guidance(3.0))
     assert torch.equal(found[1], found[2]) and not torch.equal(found[1], found[3])
     torch.testing.assert_close(found[0], model.autoencoder.decode(levels[-1:])[0].clamp(-1, 1).cpu())
@@ -87,6 +89,24 @@ def test_pictures_begin_at_their_inversion_or_with_noise(model: DiffusionModel) 
     assert torch.equal(again, noised)
     back = join(model, inverted[:, 0], [0], condition[:1], guidance=Guidance(1.0), thresholding="none")
     assert float((back[0] - given[0]).square().mean().sqrt()) < 0.05
+
+
+def test_the_samples_that_all_ways_begin_with_are_made_once(
+    model: DiffusionModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked, own = [], switching.own_levels
+
+    def counted(model: DiffusionModel, cfg: DictConfig, source: Condition) -> Tensor:
+        asked.append(len(source))
+        return own(model, cfg, source)
+
+    monkeypatch.setattr(switching, "own_levels", counted)
+    cfg = config(classes=["rose", "tulip"], num_inference_steps=4, ways=["switch", "inversion", "renoise"])
+    pairs = pairs_of(model, cfg)
+    made = switching.transfer(model, cfg, pairs, [0, 2, 4], None, Parts(tmp_path, {}))
+    assert made.shape == (3, 3, 2, 3, 8, 8) and asked == [2]
+    for way in (1, 2):  # at the last step nothing has changed, whichever way it began
+        torch.testing.assert_close(made[-1, way], made[-1, 0])
 
 
 def test_steps_hold_the_called_out_and_the_last() -> None:

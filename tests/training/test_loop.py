@@ -1,12 +1,14 @@
 """The loop, on a task of one convolution: what it computes, when it logs, looks and saves, and what stops it."""
 
 import math
+from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 from typing import cast
 
 import pytest
 import torch
+from accelerate import Accelerator
 from torch import Tensor, nn
 from toy import Toy, rows, same, saved, settings, steps, train
 
@@ -14,6 +16,7 @@ from lab import checkpoint
 from lab.errors import LabError
 from lab.training import Trainer, hardware
 from lab.training.ema import EMA
+from lab.training.hardware import check_same_step
 
 # -- what a step computes ----------------------------------------------------------------------------
 
@@ -178,6 +181,17 @@ def test_a_batch_must_split_among_processes_and_pieces() -> None:
     trainer = cast(Trainer, SimpleNamespace(settings=settings(accumulation=4), accelerator=four, task=Toy()))
     with pytest.raises(LabError, match=r"training\.batch_size=8: use a multiple of 16"):
         Trainer._check_batch(trainer)
+
+
+@pytest.mark.parametrize(("others", "agree"), [([8], True), ([0], False), ([4, 8], False)])
+def test_processes_that_would_go_on_from_other_steps_are_stopped(others: list[int], agree: bool) -> None:
+    """As on machines that do not share a folder, where one alone has checkpoints."""
+    together = SimpleNamespace(
+        num_processes=1 + len(others), device="cpu", gather=lambda mine: torch.cat([mine, torch.tensor(others)])
+    )
+    outcome = nullcontext() if agree else pytest.raises(LabError, match=r"here: the processes find steps .*8; let all")
+    with outcome:
+        check_same_step(cast(Accelerator, together), 8, Path("here"))
 
 
 def test_a_task_that_needs_its_batches_whole_refuses_pieces(tmp_path: Path) -> None:
