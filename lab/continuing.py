@@ -30,7 +30,7 @@ FREE = {
     *(f"{part}.{key}" for part in ("training", "clip_training") for key in (*WATCHING, *COMPUTING)),
     "latents.run",  # where it lies; `latents.fingerprint` says what it is
     "conditioning.pretrained",  # likewise, `conditioning.fingerprint`
-    *(f"preview.{key}" for key in ("classes", "prompts", "count")),
+    *(f"preview.{key}" for key in ("classes", "prompts", "count", "held_out")),
     *(f"sampling.{field.name}" for field in fields(SamplingDefaults)),
     *(f"data.{key}" for key in ("root", "cache_dir", "workers", "download")),
 }

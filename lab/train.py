@@ -34,7 +34,7 @@ TYPES = {
     "resume": Literal["auto", "never", "always"],
     "preview.classes": Sequence[str | int] | None,
     "preview.prompts": Sequence[str] | None,
-    "preview.count": int,
+    **dict.fromkeys(("preview.count", "preview.held_out"), int),
     "latents.run": str | None,
     "latents.crops": int,
 }
@@ -47,6 +47,8 @@ def check(cfg: DictConfig) -> None:
         raise LabError(f"task={cfg.task}: use one of {', '.join(TASKS)}")
     if cfg.preview.count < 1:
         raise LabError(f"preview.count={cfg.preview.count}: use at least 1")
+    if cfg.preview.held_out < 0:
+        raise LabError(f"preview.held_out={cfg.preview.held_out}: use 0, for none, or more")
     for node in (cfg.training, cfg.clip_training, cfg.data):
         build(node)
     if cfg.task == "autoencoder":

@@ -29,6 +29,7 @@ def cfg(copied: Path) -> DictConfig:
         ("sampling.guidance_scale", 9.0), ("preview.count", 3), ("preview.classes", [1]), ("data.cache_dir", "other"),
         ("conditioning.class_names", []), ("training.accumulation", 2), ("clip_training.accumulation", 2),
         ("clip_training.trackers", ["tensorboard"]), ("resume", "always"), ("latents.run", "moved"),
+        ("preview.held_out", 9),
     ],
 )  # fmt: skip
 def test_what_may_change_when_a_run_goes_on(cfg: DictConfig, copied: Path, key: str, value: Any) -> None:

@@ -49,6 +49,8 @@ def test_every_experiment_trains_looks_and_saves(
     task = OmegaConf.load(run / "config.yaml").task
     assert (run / "samples" / "step_0000002.png").is_file() == (task not in ("flower_clip", "judge"))
     assert (run / "clip").is_dir() == (task == "flower_clip")
+    if task == "diffusion":  # how much better it knows what it has seen
+        assert all(float(rows(run)[-1][key]) > 0 for key in ("seen_loss", "held_out_loss"))
 
 
 @pytest.mark.parametrize("diffusion", FORMULAS)

@@ -102,6 +102,10 @@ class Conditioner(nn.Module, ABC):
         """Fit to the training set before training; returns what the run's config must record to be rebuilt."""
         return {}
 
+    def on(self, images: ImageSet, cache_dir: str) -> "Conditioner":
+        """This conditioner, prepared and with the same weights, whose `training_inputs` are those of another set."""
+        return self
+
     @abstractmethod
     def training_inputs(self, batch: Batch, uniform: Tensor) -> Tensor:
         """What `forward` takes, for a batch of the prepared set: (B, ...).

@@ -1,6 +1,7 @@
 """CLIP vectors as conditions: image vectors in training, text or image vectors when sampling."""
 
 from collections.abc import Sequence
+from copy import copy
 from math import isfinite
 from typing import Any
 
@@ -99,12 +100,10 @@ class ClipVector(ClipConditioner):
 
     def prepare(self, images: ImageSet, cache_dir: str) -> dict[str, Any]:
         """Encode the whole set once (cached on disk) and take its statistics."""
-        self.clip.to(local_device())
-        self._vectors = _mean_view(clip_vectors(self.clip, images, cache_dir))
+        self._vectors = self._encoded(images, cache_dir)
         stats = vector_stats(self.clip, images, self._vectors[:, None])
         if not stats.std > 0:
             raise LabError(f"{images.name}: {self.clip.name} has the same vector for all pictures; add others")
-        self.clip.to("cpu")  # what is left to do for it is little, and memory is the network's
         self.dim, self.fingerprint, self.class_names = (
             self.clip.dim,
             self.clip.fingerprint,
@@ -117,6 +116,19 @@ class ClipVector(ClipConditioner):
             "fingerprint": self.fingerprint,
             "class_names": list(images.class_names),
         }
+
+    def on(self, images: ImageSet, cache_dir: str) -> "ClipVector":
+        """The same with another set's vectors, encoded once too."""
+        other = copy(self)
+        other._vectors = self._encoded(images, cache_dir)
+        return other
+
+    def _encoded(self, images: ImageSet, cache_dir: str) -> Tensor:
+        """(N, dim): the vectors of a set."""
+        self.clip.to(local_device())
+        vectors = _mean_view(clip_vectors(self.clip, images, cache_dir))
+        self.clip.to("cpu")  # what is left to do for it is little, and memory is the network's
+        return vectors
 
     def training_inputs(self, batch: Batch, uniform: Tensor) -> Tensor:
         """(B, dim) of unit norm, and the noise on them."""

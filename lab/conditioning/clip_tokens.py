@@ -1,6 +1,7 @@
 """What CLIP's text tower says at each word of a caption, as tokens for cross-attention."""
 
 from collections.abc import Sequence
+from copy import copy
 from typing import Any
 
 import torch
@@ -78,6 +79,12 @@ class ClipTokens(ClipConditioner):
         self.std = torch.stack(spread).repeat_interleave(sizes)
         record = {key: getattr(self, key) for key in ("dim", "token_width", "length", "fingerprint")}
         return {**record, "class_names": list(self.class_names)}
+
+    def on(self, images: ImageSet, cache_dir: str) -> "ClipTokens":
+        """The same with captions of another set."""
+        other = copy(self)
+        other._captions = CaptionMaker(images)
+        return other
 
     def training_inputs(self, batch: Batch, uniform: Tensor) -> Tensor:
         """(B, dim + length * token_width) of a caption for each image, which `uniform` chooses."""

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from omegaconf import DictConfig, OmegaConf
+from torch import Tensor
 
 from lab.autoencoders import Autoencoder
 from lab.clip.load import OWN
@@ -19,6 +20,7 @@ from lab.data import BatchStream, ImageSet, Source
 from lab.device import computes_bf16, local_device
 from lab.errors import LabError
 from lab.latents import LatentStream, fingerprint, set_moments, take_statistics
+from lab.model import DiffusionModel
 from lab.recipes.flower_clip import own_clip
 from lab.recipes.run import run
 from lab.runs import CONFIG, autoencoder_run, build_model, load_autoencoder, read_config, with_autoencoder
@@ -26,6 +28,7 @@ from lab.seeding import derive
 from lab.training import DiffusionTask, TrainingSettings
 
 logger = logging.getLogger(__name__)
+COMPARED_AT_A_TIME = 64  # pictures whose loss is told
 
 
 def check_diffusion(cfg: DictConfig) -> None:
@@ -72,8 +75,28 @@ def train_diffusion(cfg: DictConfig, run_dir: Path) -> None:
         model.autoencoder, stream = into_latents(cfg, run_dir, stream)
         cfg = OmegaConf.merge(cfg, {"latents": {"fingerprint": fingerprint(model.autoencoder)}})  # type: ignore[assignment]
     shown = preview_request(cfg, images.class_names, conditioner)
-    task = DiffusionTask(model, stream, cfg.seed, shown, cfg.preview.count)
+    compared = compared_streams(cfg, source, stream, model)
+    task = DiffusionTask(model, stream, cfg.seed, shown, cfg.preview.count, compared, cfg.preview.held_out)
     run(cfg, task, run_dir, settings)
+
+
+def compared_streams(
+    cfg: DictConfig, source: Source, stream: BatchStream, model: DiffusionModel
+) -> dict[str, tuple[BatchStream, Conditioner]]:
+    """What has been seen and what has not, in batches alike; {} where nothing is held out, or nobody looks."""
+    if not (cfg.preview.held_out and cfg.training.preview_every):
+        return {}
+    held_out = source.load("held_out")
+    if not len(held_out):
+        return {}
+    options = (min(stream.batch_size, COMPARED_AT_A_TIME), cfg.seed, False, stream.flip)
+    unseen = model.conditioner.on(held_out, cfg.data.cache_dir)
+    if not isinstance(stream, LatentStream):
+        sides = BatchStream(stream.image_set, *options), BatchStream(held_out, *options)
+    else:
+        moments = moments_of(cfg, model.autoencoder, held_out)
+        sides = LatentStream(stream.moments, stream.image_set, *options), LatentStream(moments, held_out, *options)
+    return {"seen_loss": (sides[0], model.conditioner), "held_out_loss": (sides[1], unseen)}
 
 
 def into_latents(cfg: DictConfig, run_dir: Path, stream: BatchStream) -> tuple[Autoencoder, LatentStream]:
@@ -83,13 +106,19 @@ def into_latents(cfg: DictConfig, run_dir: Path, stream: BatchStream) -> tuple[A
     learned_on = str(read_config(autoencoder_run(cfg, run_dir)).image_set).split(" ")[0]
     if learned_on != images.name:
         logger.warning("latents.run=%s: learned on %s, not on %s", cfg.latents.run, learned_on, images.name)
+    moments = moments_of(cfg, autoencoder, images)
+    take_statistics(autoencoder, moments)
+    options = (stream.batch_size, stream.seed, stream.class_balanced, stream.flip)
+    return autoencoder, LatentStream(moments, images, *options)
+
+
+def moments_of(cfg: DictConfig, autoencoder: Autoencoder, images: ImageSet) -> Tensor:
+    """The moments of a set, as `set_moments` gives them."""
     started = time.perf_counter()
     bf16 = computes_bf16(cfg.training.precision, local_device())
     moments = set_moments(autoencoder, images, cfg.latents.crops, cfg.data.cache_dir, bf16)
     logger.info("latents of %s: %s, %.0f s", images.name, tuple(moments.shape), time.perf_counter() - started)
-    take_statistics(autoencoder, moments)
-    options = (stream.batch_size, stream.seed, stream.class_balanced, stream.flip)
-    return autoencoder, LatentStream(moments, images, *options)
+    return moments
 
 
 def check_preview_classes(cfg: DictConfig, images: ImageSet) -> None:

@@ -52,7 +52,7 @@ def style() -> dict[str, Any]:
 
 
 def loss_curve(csv_path: str | Path, out_path: str | Path) -> None:
-    """Draw a training log as PNG: columns step and loss, and held_out_loss and images_per_second if any.
+    """Draw a training log as PNG: columns step and loss, and held_out_loss, seen_loss and images_per_second if any.
 
     The raw loss is faint, its running mean strong. The loss axis is logarithmic where the mean falls by more
     than a factor of four. A step that was logged twice, after a resume, counts as it was logged last.
@@ -139,11 +139,12 @@ def _draw_loss(axes: Axes, log: Mapping[str, Floats]) -> None:
         axes.plot(step, loss, color=COLOURS[0], alpha=0.22, linewidth=0.6)
     marker, label = ("", f"training, mean of {2 * half + 1} rows") if half else ("o", "training")
     axes.plot(step, running_mean(loss, half), color=COLOURS[0], marker=marker, markersize=3, label=label)
-    held_out = log.get("held_out_loss", np.full_like(step, np.nan))
-    seen = np.isfinite(held_out)
-    if seen.any():
-        axes.plot(step[seen], held_out[seen], color=COLOURS[1], marker="o", markersize=3, label="held out")
-    axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=2, borderaxespad=0.2, borderpad=0)
+    for column, colour, name in (("held_out_loss", 1, "held out"), ("seen_loss", 2, "seen, measured alike")):
+        losses = log.get(column, np.full_like(step, np.nan))
+        there = np.isfinite(losses)
+        if there.any():
+            axes.plot(step[there], losses[there], color=COLOURS[colour], marker="o", markersize=3, label=name)
+    axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=3, borderaxespad=0.2, borderpad=0)
 
 
 def _scale(axes: Axes, log: Mapping[str, Floats]) -> None:

@@ -94,6 +94,17 @@ def test_training_inputs_are_unit_vectors_that_a_mirror_does_not_change(prepared
     assert torch.equal(some, inputs[[7, 3]])
 
 
+def test_on_another_set_it_has_that_ones_vectors_and_its_own_weights(prepared: ClipVector, tmp_path: Path) -> None:
+    others = replace(image_set(), pixels=image_set().pixels.flip(0), fingerprint="others")
+    on_others, indices = prepared.on(others, str(tmp_path)), torch.arange(N)
+    told = on_others.training_inputs(others.batch(indices), torch.zeros(N, 2))
+    torch.testing.assert_close(told, all_inputs(prepared).flip(0))
+    assert torch.equal(all_inputs(prepared), prepared.training_inputs(image_set().batch(indices), torch.zeros(N, 2)))
+    with torch.no_grad():
+        prepared.null_vector.add_(1)
+    assert torch.equal(on_others.null(2).vector, prepared.null(2).vector)
+
+
 def test_noise_on_vectors_has_the_size_it_is_given_and_belongs_to_the_row(clip: FakeClip, tmp_path: Path) -> None:
     conditioner = ClipVector(noise=0.5)
     conditioner.prepare(image_set(), str(tmp_path))

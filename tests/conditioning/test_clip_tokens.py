@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -129,3 +130,15 @@ def test_requests_that_cannot_be_served(prepared: ClipTokens) -> None:
             prepared.inputs(request)
     with pytest.raises(ValueError, match="prepare"):
         ClipTokens().training_inputs(image_set().batch(torch.arange(2)), torch.zeros(2, 2))
+
+
+def test_on_another_set_it_says_that_ones_captions(prepared: ClipTokens, clip: FakeClip, tmp_path: Path) -> None:
+    others = replace(image_set(), captions=tuple(f"other number {i}" for i in range(N)))
+    uniform = torch.rand(N, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    said: dict[str, list[str]] = {}
+    for name, conditioner in (("own", prepared), ("others", prepared.on(others, str(tmp_path)))):
+        clip.asked.clear()
+        conditioner._said.clear()
+        conditioner.training_inputs(others.batch(torch.arange(N)), uniform)
+        said[name] = [text.split(" number ")[0] for text in clip.asked if " number " in text]
+    assert set(said["own"]) == {"flower"} and set(said["others"]) == {"other"}

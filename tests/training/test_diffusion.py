@@ -1,6 +1,7 @@
 """The diffusion task: what a step draws, shares among processes, and counts as its error."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -171,6 +172,28 @@ def test_a_preview_is_a_sheet_of_the_same_noise_each_time(
         for parameter in model.network.parameters():
             parameter.mul_(-1)
     assert sheet(task, tmp_path / "other", 30).tobytes() != again.tobytes()
+
+
+def test_losses_of_seen_and_unseen_pictures_are_told_alike(
+    model: DiffusionModel, images: ImageSet, tmp_path: Path
+) -> None:
+    """All of them with their condition and without dropout, under the same noise each time."""
+    other = replace(images, pixels=255 - images.pixels)
+    seen, unseen = (BatchStream(one, B, seed=1) for one in (images, other))
+    compared = {"seen_loss": (seen, model.conditioner), "held_out_loss": (unseen, model.conditioner)}
+    task = DiffusionTask(model, seen, 1, Request(classes=[0]), compared=compared, compared_count=2 * B)
+    task.eval()
+    expected = []
+    for step in range(2):
+        inputs = task.inputs(step)
+        inputs["drop"] = torch.zeros(B, dtype=torch.bool)
+        expected.append(task(**inputs)["loss"].detach())
+    state = torch.get_rng_state()
+    told = task.preview(tmp_path, 1)
+    assert told["seen_loss"] == pytest.approx(float(torch.cat(expected).mean()))
+    assert told["held_out_loss"] != pytest.approx(told["seen_loss"], rel=1e-3)
+    assert task.preview(tmp_path, 7) == told and torch.equal(torch.get_rng_state(), state)
+    assert not any("compared" in name for name, _ in task.named_modules())  # looked at, not trained
 
 
 def test_a_run_without_conditions_is_previewed_too(
