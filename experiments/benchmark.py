@@ -8,10 +8,11 @@ import json
 import logging
 import multiprocessing
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from omegaconf import DictConfig
@@ -24,9 +25,9 @@ from experiments.timing import Row, Step, faster_layout, machine, markdown, peak
 from lab.autoencoders import Identity
 from lab.cli import entry_point
 from lab.conditioning import ClassEmbedding
-from lab.config import build
+from lab.config import build, check_types
 from lab.data import BatchStream, ImageSet, Petals
-from lab.device import computes_bf16, keep_freed_memory
+from lab.device import Precision, computes_bf16, keep_freed_memory
 from lab.diffusion import NoiseSchedule, Parameterization
 from lab.errors import LabError
 from lab.model import DiffusionModel
@@ -193,14 +194,22 @@ def make_task(cfg: DictConfig, images: ImageSet, batch_size: int) -> DiffusionTa
 
 
 SECTIONS = ("memory", "door", "pixels", "latents", "loop", "sweeps", "decode")
+TYPES: dict[str, Any] = {
+    "only": Sequence[str],
+    "batch_sizes": Sequence[int],
+    "rounds": int,
+    "precision": Precision,
+    "out": str,
+}
 
 
 def check(cfg: DictConfig) -> None:
     """LabError for a section that is not measured, or a count that is none."""
+    check_types(cfg, TYPES)
     for section in cfg.only:
         if section not in SECTIONS:
             raise LabError(f"only={section}: use some of {', '.join(SECTIONS)}")
-    if cfg.rounds < 1 or any(size < 1 for size in cfg.batch_sizes):
+    if cfg.rounds < 1 or not cfg.batch_sizes or any(size < 1 for size in cfg.batch_sizes):
         raise LabError(f"rounds={cfg.rounds} batch_sizes={list(cfg.batch_sizes)}: use at least 1")
 
 

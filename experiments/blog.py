@@ -42,6 +42,7 @@ FIGURES = {  # in the page's order, and the run each is made from
     "attention_cost": None,
 }
 TYPES: dict[str, Any] = {
+    "only": Sequence[str] | None,
     **dict.fromkeys(("class_run", "clip_run", "device"), str | None),
     "precision": Precision,
     "out": str,

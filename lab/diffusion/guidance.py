@@ -29,12 +29,17 @@ def std_ratio(conditional: Tensor, guided: Tensor) -> Tensor:
     return conditional.std(dim=dims, keepdim=True) / spread
 
 
+def gain_of(ratio: Tensor, phi: Knob) -> Tensor:
+    """1 + phi (r - 1) of ratios r (B, 1, 1, 1): 0 at phi = 1 / (1 - r), negative beyond."""
+    return 1 + per_sample(phi, ratio) * (ratio - 1)
+
+
 def rescaled(guided: Tensor, conditional: Tensor, phi: Knob) -> Tensor:
     """Lin et al. 2023, eq. 14-16: pull the std of `guided` (over C, H, W) towards that of `conditional`.
 
     phi = 0 leaves it, phi = 1 makes the two equal; values outside [0, 1] extrapolate. All (B, C, H, W).
     """
-    return guided * (1 + per_sample(phi, guided) * (std_ratio(conditional, guided) - 1))
+    return guided * gain_of(std_ratio(conditional, guided), phi)
 
 
 def split(difference: Tensor, direction: Tensor) -> tuple[Tensor, Tensor]:
@@ -133,5 +138,5 @@ class Guidance:
     def terms(self, conditional: Tensor, unconditional: Tensor, mixed: Tensor) -> GuidanceTerms:
         """For plots: `mixed` is what `mix` made of both, in their space."""
         ratio = std_ratio(conditional, mixed)
-        gain = 1 + per_sample(self.rescale_phi, ratio) * (ratio - 1)
+        gain = gain_of(ratio, self.rescale_phi)
         return GuidanceTerms(conditional, unconditional, ratio.flatten(), gain.flatten())

@@ -36,7 +36,9 @@ def test_a_training_step_changes_the_weights() -> None:
     assert all(p.grad is None for p in module.parameters())
 
 
-@pytest.mark.parametrize("override", ["only=[door,nope]", "rounds=0", "batch_sizes=[0]"])
+@pytest.mark.parametrize(
+    "override", ["only=[door,nope]", "only=door", "rounds=0", "rounds=many", "batch_sizes=[0]", "batch_sizes=[]"]
+)
 def test_bad_values_are_named(override: str) -> None:
     with pytest.raises(LabError, match=override.split("=")[0]):
         check(compose("benchmark", [override]))

@@ -91,6 +91,7 @@ def test_a_figure_that_cannot_be_made_is_left_out(class_run: Path, run_command: 
     ("override", "words"),
     [
         ("only=[cgf_sweep]", "only=cgf_sweep: use some of denoising"),
+        ("only=cfg_sweep", "only=cfg_sweep: must be"),
         ("clip_run=nowhere", "run=nowhere: no config.yaml there"),
         ("preset=quick", "preset=quick: no such option"),
         ("video=avi", "video=avi: use mp4 or gif"),
