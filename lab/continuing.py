@@ -29,7 +29,6 @@ FREE = {
     "image_set",  # images may come and go, but not unseen: see `refuse_changes`
     *(f"{part}.{key}" for part in ("training", "clip_training") for key in (*WATCHING, *COMPUTING)),
     "latents.run",  # where it lies; `latents.fingerprint` says what it is
-    "conditioning.pretrained",  # likewise, `conditioning.fingerprint`
     *(f"preview.{key}" for key in ("classes", "prompts", "count", "held_out")),
     *(f"sampling.{field.name}" for field in fields(SamplingDefaults)),
     *(f"data.{key}" for key in ("root", "cache_dir", "workers", "download")),
@@ -47,7 +46,8 @@ def refuse_changes(cfg: DictConfig, run_dir: Path) -> None:
     for key, was, now in changes(cfg, run_dir):
         if key == "image_set" and was and now:
             logger.warning("%s: started with the images %s, and goes on with %s", run_dir, was, now)
-        if key not in FREE:
+        moved = key == "conditioning.pretrained" and now != "flower_clip"  # which might train another one
+        if key not in FREE and not moved:  # where it lies; `conditioning.fingerprint` says what it is
             raise LabError(
                 f"{key}={now}: the run in {run_dir} was started with {was}; "
                 f"use that to go on with it, or another hydra.run.dir"
@@ -57,17 +57,22 @@ def refuse_changes(cfg: DictConfig, run_dir: Path) -> None:
 def changes(cfg: DictConfig, run_dir: Path) -> list[tuple[str, Any, Any]]:
     """(key, was, is) in which `cfg` differs from the run that `run_dir` holds, but for what is not filled in yet.
 
-    How a CLIP would be trained counts only where one was.
+    How a CLIP would be trained counts only where one was, and of the lab's own the name of the model not at all.
     """
     path = run_dir / CONFIG
     if not path.is_file():
         return []
-    old, new = (OmegaConf.to_container(c, resolve=True) for c in (read_yaml(path), cfg))
-    trained_clip = any((run_dir / folder).is_dir() for folder in (OWN_CLIP, CLIP_TRAINING))
+    before = read_yaml(path)
+    old, new = (OmegaConf.to_container(c, resolve=True) for c in (before, cfg))
+    of_no_account = []
+    if not any((run_dir / folder).is_dir() for folder in (OWN_CLIP, CLIP_TRAINING)):
+        of_no_account.append("clip_training.")
+    if all((c.get("conditioning") or {}).get("pretrained") == "flower_clip" for c in (before, cfg)):
+        of_no_account.append("conditioning.model")
     return [
         (key, was, now)
         for key, was, now in _differences(old, new)
-        if (key not in FILLED_IN or (was and now)) and (trained_clip or not key.startswith("clip_training."))
+        if (key not in FILLED_IN or (was and now)) and not key.startswith(tuple(of_no_account))
     ]
 
 

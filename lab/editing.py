@@ -40,7 +40,7 @@ class Trajectory:
     x                levels (S + 1, B, C, h, w): x[k] is what evaluation k starts from, x[S] the pictures' latents
     settings         of `sample` that the levels belong to
     pictures         (B, 3, H, W) in [-1, 1], that it began with
-    sample_back      samples again from x[start_step], under the condition it was made with
+    sample_back      samples again from x[start_step], under the condition it was made with, by the model as it is then
     """
 
     x: Tensor
@@ -110,7 +110,8 @@ def invert(
     times = _times_from(model, start_step, num_inference_steps, spacing)
     model.eval()
     thresholding = "none" if model.autoencoder.bounded else None  # a clipped x0 has no unique way back
-    settings = {"sampler": "ddim", "num_inference_steps": num_inference_steps, "spacing": spacing}
+    settings = {"sampler": "ddim", "num_inference_steps": start_step + len(times)}
+    settings["spacing"] = spacing or model.sampling.spacing
     under = {"condition": condition, "guidance_scale": guidance_scale, "thresholding": thresholding}
     with model.in_precision("fp32"):
         denoise = model.denoiser(condition, Guidance(guidance_scale), thresholding)
@@ -146,7 +147,8 @@ def renoise(
     for t in reversed(times.tolist()):
         alpha, sigma = schedule.level(t)
         levels.append(alpha * latents + sigma * eps)
-    settings = {"sampler": "ddim", "num_inference_steps": num_inference_steps, "spacing": spacing}
+    settings = {"sampler": "ddim", "num_inference_steps": start_step + len(times)}
+    settings["spacing"] = spacing or model.sampling.spacing
     under = {"condition": condition, "guidance_scale": 1.0}
     return _trajectory(model, targets, levels, start_step, settings, under)
 
@@ -210,10 +212,11 @@ def _trajectory(
     missing = [torch.full_like(levels[0], torch.nan)] * start_step
     x = torch.stack(missing + levels[::-1])
     start = {"latents": x[start_step], "start_step": start_step, **settings}
+    in_precision = precision or model.precision  # which may change before the way back is asked for
     plain: dict[str, Any] = {"rescale_phi": 0.0, "guidance_interval": (0, 1), "guidance_parallel": 1.0}
 
     def back() -> Tensor:
-        with model.in_precision(precision or model.precision):
+        with model.in_precision(in_precision):
             made = model.sample(**under, **plain, **start, output="tensor")
         assert isinstance(made, Tensor)
         return made

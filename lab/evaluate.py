@@ -140,14 +140,13 @@ def measured(cfg: DictConfig) -> dict[str, Any] | None:
         of_colours = coloured if side == "generated" else colours_found(clip, images, plan.a_colour)
         found = found.plus(side, **of_colours)
     found = replace(found, colour_n=plan.a_colour * len(COLOUR_PROMPTS))
-    cas_steps = cfg.cas_steps
+    cas_steps, facts = cfg.cas_steps, {**plan.facts, "data_held_out": held_out.fingerprint}
     if cas_steps:
         shared = Path(cfg.data.cache_dir or read_config(cfg.run).data.cache_dir) / "cas"
         samples = plan.samples_for_cas(model, pixels, labels)
         found = with_cas(found, cas_steps, samples, train, held_out, plan.made, shared)
     else:
-        found, cas_steps = with_earlier_cas(found, plan.folder / RESULT, plan.facts)
-    facts = dict(plan.facts)
+        found, cas_steps = with_earlier_cas(found, plan.folder / RESULT, facts)
     for name, audit in zip(("copies", "pixel_copies"), audits.values(), strict=True):
         save_image(pairs(pixels, train, audit, min(cfg.suspicious, cfg.n)), plan.folder / f"{name}.png", facts)
     facts |= {"clip": clip and f"{clip.name} {clip.fingerprint}", "judge_weights": judge and judge.fingerprint}

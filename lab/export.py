@@ -37,9 +37,10 @@ from lab.evaluators import OWN, WEIGHTS, trained_by
 from lab.latents import STATISTICS, fingerprint
 from lab.recipes.diffusion import preview_request
 from lab.recipes.flower_clip import flower_clip_task
-from lab.render import save_image
+from lab.render import loss_curve, save_image
 from lab.runs import CONFIG, OWN_CLIP, check_run, load_autoencoder, read_config
 from lab.training.diffusion import sample_sheet
+from lab.training.log import TrainingLog
 
 logger = logging.getLogger(__name__)
 SMALL = Path("results/small")  # where copies go that have no other place
@@ -76,8 +77,6 @@ def export(
     it cannot be written, and for a decoder of other latents.
     """
     cfg = read_config(run)
-    if out.resolve() == run.resolve():
-        raise LabError(f"out={out}: is the run itself, which has more than its copy; name another folder")
     if pictures is not None and cfg.task == "diffusion":
         raise LabError(f"pictures={pictures}: {run} makes pictures of its own; leave it out")
     if pictures is not None and read_config(pictures).task != "diffusion":
@@ -88,7 +87,10 @@ def export(
         raise LabError(f"words={words}: it is for runs that trained a CLIP, not task={cfg.task}; leave it out")
     if step is not None and cfg.task in OWN:
         raise LabError(f"step={step}: of {run} the {OWN[cfg.task]} is kept that its training ended with; leave it out")
+    itself = LabError(f"out={out}: is the run itself, which has more than its copy; name another folder")
     if cfg.task in OWN:
+        if out.resolve() == run.resolve() and trained_by(run, cfg.task) != run:
+            raise itself
         _export_own(run, cfg.task, out, words_met(cfg, run) if words == "met" else None)
         _show(run, out, pictures)
         return out
@@ -96,6 +98,8 @@ def export(
     found = checkpoint.latest(checkpoints) if step is None else checkpoint.of_step(checkpoints, step)
     if found is None:
         raise LabError(f"run={run}: no checkpoint in {checkpoints} yet; train it first")
+    if out.resolve() == run.resolve() and found.holds("raw"):
+        raise itself
     results(run)  # damaged ones are named before anything is written
     refuse_another(cfg, out)
     there = sorted((out / "checkpoints").glob("step_*"))
@@ -107,7 +111,10 @@ def export(
         weights |= decoder_for(weights, decoder)
     saved = checkpoint.save(out / "checkpoints", found.step, {"weights": weights}, found.state, keep=1)
     _copy(run, out, KEPT)
-    if (run / OWN_CLIP).is_dir():
+    if step is not None and (out / "log.csv").is_file():
+        TrainingLog(out / "log.csv", found.step)  # cuts what came later
+        loss_curve(out / "log.csv", out / "loss.png")
+    if (run / OWN_CLIP).is_dir() and out.resolve() != run.resolve():
         shutil.copytree(run / OWN_CLIP, out / OWN_CLIP, dirs_exist_ok=True)
     if decoder is not None:
         cfg.latents = {**cfg.latents, "run": str(decoder), "fingerprint": fingerprint(load_autoencoder(decoder, "cpu"))}

@@ -1,6 +1,7 @@
 """Going on with a run: what may change meanwhile, and one command at a time."""
 
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +55,29 @@ def test_what_may_not_change_is_named_with_both_values(
         refuse_changes(cfg, copied)
     assert one_line(error).startswith(f"{key}={value}: the run in {copied} was started with {was}")
     assert "hydra.run.dir" in str(error.value)
+
+
+def test_a_clip_may_lie_elsewhere_but_not_be_trained_anew(clip_run: Path, tmp_path: Path) -> None:
+    run = Path(shutil.copytree(clip_run, tmp_path / "run"))
+    cfg = read_config(run)
+    OmegaConf.update(cfg, "conditioning.pretrained", "moved")
+    refuse_changes(cfg, run)
+    write_config(cfg, run)
+    OmegaConf.update(cfg, "conditioning.pretrained", "elsewhere")
+    refuse_changes(cfg, run)
+    OmegaConf.update(cfg, "conditioning.pretrained", "flower_clip")
+    with pytest.raises(LabError, match=r"conditioning\.pretrained=flower_clip: the run in .* was started with moved"):
+        refuse_changes(cfg, run)
+
+
+def test_the_name_of_the_labs_own_clip_may_change_as_it_says_nothing(clip_run: Path, tmp_path: Path) -> None:
+    run = Path(shutil.copytree(clip_run, tmp_path / "run"))
+    cfg = read_config(run)
+    cfg.conditioning.model = "flower_clip_small"
+    refuse_changes(cfg, run)
+    cfg.conditioning.pretrained = "moved"
+    with pytest.raises(LabError, match=r"conditioning\.model=flower_clip_small"):
+        refuse_changes(cfg, run)
 
 
 def test_how_a_clip_would_be_trained_may_change_until_one_is(cfg: DictConfig, copied: Path) -> None:

@@ -67,6 +67,9 @@ def test_it_writes_numbers_beside_those_of_real_pictures(
     assert again["generated"] == found["generated"]
     without = evaluate.evaluate(class_run, **settings, precision="fp32", data=data)
     assert [without[key] for key in ("generated", "cas_n", "cas_steps")] == [found["generated"], 30, 2]  # as before
+    (folder / "evaluation.json").write_text(json.dumps(without | {"data_held_out": "others"}))
+    anew = evaluate.evaluate(class_run, **settings, precision="fp32", data=data)
+    assert [anew["generated"]["cas_top1"], anew["cas_n"], anew["cas_steps"]] == [None, 0, 0]  # held out were others
     others = evaluate.evaluate(class_run, **settings | {"guidance_scale": 3}, precision="fp32", data=data)
     assert [others["generated"]["cas_top1"], others["cas_n"], others["cas_steps"]] == [None, 0, 0]  # of other samples
     with pytest.raises(compare.LabError, match=r"cas_n=65: as many training pictures .* beside, and there are 64"):

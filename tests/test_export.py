@@ -18,6 +18,7 @@ from lab.evaluators import judge_of
 from lab.judging import load_judge
 from lab.render import read_provenance
 from lab.sample import main as sample
+from lab.training.log import read_rows
 
 Command = Callable[..., tuple[int, str]]
 
@@ -96,6 +97,8 @@ def test_a_checkpoint_may_be_chosen_by_its_step(copied: Path, run_command: Comma
     assert (code, "step 3 in" in said) == (0, True), said
     assert [path.name for path in (kept / "checkpoints").iterdir()] == ["step_00000003"]
     assert [path.name for path in kept.glob("samples/*")] == ["step_0000003.png"]
+    assert [row["step"] for row in read_rows(kept / "log.csv")] == ["1", "2", "3"]
+    assert read_provenance(kept / "loss.png")["last_step"] == 3
     chosen = checkpoint.load(copied / "checkpoints" / "step_00000003").tensors("weights")
     for name, tensor in checkpoint.load(kept / "checkpoints" / "step_00000003").tensors("weights").items():
         torch.testing.assert_close(tensor.float(), chosen[name], rtol=1e-3, atol=1e-6)
@@ -198,6 +201,11 @@ def test_a_run_is_not_copied_onto_itself(copied: Path, tmp_path: Path) -> None:
     with pytest.raises(LabError, match=r"out=.*copy: is the run itself"):
         export.export(copied, tmp_path / "elsewhere" / ".." / "copy")
     assert size(copied) == before
+    kept = tmp_path / "kept"
+    export.export(copied, kept)
+    made = samples(kept)
+    export.export(kept, kept)  # a copy has no more than its copy
+    torch.testing.assert_close(samples(kept), made, rtol=0, atol=0)
 
 
 def test_a_later_copy_is_not_overwritten(class_run: Path, tmp_path: Path) -> None:

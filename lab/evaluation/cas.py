@@ -86,11 +86,12 @@ def with_cas(
     return replace(found, cas_n=len(samples[1]))
 
 
-def with_earlier_cas(found: Worth, path: Path, samples: Mapping[str, Any]) -> tuple[Worth, int]:
+def with_earlier_cas(found: Worth, path: Path, facts: Mapping[str, Any]) -> tuple[Worth, int]:
     """The same with what `with_cas` found of the same samples before, and its steps; 0 where it did not.
 
-    path      the evaluation.json of before; samples: all that they depend on, as it was told there
-    Neither judge nor space has a part in CAS, so that it holds where these are others now.
+    path      the evaluation.json of before
+    facts     all that samples and real pictures depend on, as it was told there; the judge, which has no part in CAS,
+              may be another
     """
     try:
         before = dict(json.loads(path.read_text()))
@@ -98,7 +99,7 @@ def with_earlier_cas(found: Worth, path: Path, samples: Mapping[str, Any]) -> tu
         scores = {side: {key: before[side][key] for key in ("cas_top1", "cas_top5")} for side in ("generated", "real")}
     except (OSError, ValueError, TypeError, KeyError):
         return found, 0
-    as_told = json.loads(json.dumps(dict(samples), default=str))
+    as_told = json.loads(json.dumps(dict(facts), default=str))
     if not steps or any(before.get(key) != value for key, value in as_told.items() if key != "run"):
         return found, 0
     for side, of_side in scores.items():

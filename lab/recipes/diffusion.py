@@ -76,20 +76,27 @@ def train_diffusion(cfg: DictConfig, run_dir: Path) -> None:
         cfg = OmegaConf.merge(cfg, {"latents": {"fingerprint": fingerprint(model.autoencoder)}})  # type: ignore[assignment]
     shown = preview_request(cfg, images.class_names, conditioner)
     compared = compared_streams(cfg, source, stream, model)
-    task = DiffusionTask(model, stream, cfg.seed, shown, cfg.preview.count, compared, cfg.preview.held_out)
+    most = min([cfg.preview.held_out, *(len(side.image_set) for side, _ in compared.values())])
+    task = DiffusionTask(model, stream, cfg.seed, shown, cfg.preview.count, compared, most)
     run(cfg, task, run_dir, settings)
 
 
 def compared_streams(
     cfg: DictConfig, source: Source, stream: BatchStream, model: DiffusionModel
 ) -> dict[str, tuple[BatchStream, Conditioner]]:
-    """What has been seen and what has not, in batches alike; {} where nothing is held out, or nobody looks."""
+    """What has been seen and what has not, in batches alike; {} where nothing is held out, or nobody looks.
+
+    Classes are drawn alike on both sides: those of held-out pictures may be as frequent as they like.
+    """
     if not (cfg.preview.held_out and cfg.training.preview_every):
         return {}
-    held_out = source.load("held_out")
-    if not len(held_out):
+    try:
+        held_out = source.load("held_out")
+    except LabError as error:
+        logger.warning("no loss of held-out pictures will be told, which preview.held_out=0 would ask for: %s", error)
         return {}
-    options = (min(stream.batch_size, COMPARED_AT_A_TIME), cfg.seed, False, stream.flip)
+    classed = all(bool((images.labels >= 0).all()) for images in (held_out, stream.image_set))
+    options = (min(stream.batch_size, COMPARED_AT_A_TIME), cfg.seed, classed, stream.flip)
     unseen = model.conditioner.on(held_out, cfg.data.cache_dir)
     if not isinstance(stream, LatentStream):
         sides = BatchStream(stream.image_set, *options), BatchStream(held_out, *options)

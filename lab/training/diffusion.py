@@ -20,8 +20,8 @@ class DiffusionTask(StreamTask):
     """Ho et al. 2020, eq. 14, for any parameterization and loss weight, with condition dropout.
 
     preview_request   what sample sheets show, `preview_count` samples of each
-    compared          sets whose losses previews tell, by name, each with the conditioner that knows it
-    compared_count    pictures of each
+    compared          streams whose losses previews tell, by name, each with the conditioner that knows its set
+    compared_count    pictures drawn from each
     """
 
     name = "diffusion"
@@ -100,7 +100,7 @@ class DiffusionTask(StreamTask):
 
     @torch.no_grad()
     def loss_of(self, stream: BatchStream, conditioner: Conditioner) -> float:
-        """The mean loss over the first `compared_count` pictures of a stream, none without its condition.
+        """The mean loss of the first `compared_count` pictures that a stream draws, none without its condition.
 
         Noise and time steps are the same each time, and for every stream with batches of one size.
         """
@@ -110,7 +110,7 @@ class DiffusionTask(StreamTask):
             inputs["drop"] = torch.zeros_like(inputs["drop"])
             with torch.autocast(device.type, torch.bfloat16, enabled=computes_bf16(self.model.precision, device)):
                 losses.append(self(**inputs)["loss"])
-        return float(torch.cat(losses).mean())
+        return float(torch.cat(losses)[: self.compared_count].mean())
 
 
 def sample_sheet(model: DiffusionModel, request: Request, count: int, folder: Path, step: int) -> Tensor:

@@ -181,7 +181,7 @@ def test_losses_of_seen_and_unseen_pictures_are_told_alike(
     other = replace(images, pixels=255 - images.pixels)
     seen, unseen = (BatchStream(one, B, seed=1) for one in (images, other))
     compared = {"seen_loss": (seen, model.conditioner), "held_out_loss": (unseen, model.conditioner)}
-    task = DiffusionTask(model, seen, 1, Request(classes=[0]), compared=compared, compared_count=2 * B)
+    task = DiffusionTask(model, seen, 1, Request(classes=[0]), compared=compared, compared_count=2 * B - 5)
     task.eval()
     expected = []
     for step in range(2):
@@ -190,7 +190,7 @@ def test_losses_of_seen_and_unseen_pictures_are_told_alike(
         expected.append(task(**inputs)["loss"].detach())
     state = torch.get_rng_state()
     told = task.preview(tmp_path, 1)
-    assert told["seen_loss"] == pytest.approx(float(torch.cat(expected).mean()))
+    assert told["seen_loss"] == pytest.approx(float(torch.cat(expected)[:-5].mean()))
     assert told["held_out_loss"] != pytest.approx(told["seen_loss"], rel=1e-3)
     assert task.preview(tmp_path, 7) == told and torch.equal(torch.get_rng_state(), state)
     assert not any("compared" in name for name, _ in task.named_modules())  # looked at, not trained
