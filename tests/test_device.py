@@ -44,6 +44,10 @@ print(sorted(given_back)[4], sorted(kept)[4])
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another libc keeps or gives back by its own rules")
 @pytest.mark.skipif(torch.accelerator.is_available(), reason="computes elsewhere")
 def test_freed_memory_is_not_paged_in_again() -> None:
-    said = subprocess.run([sys.executable, "-c", FAULTS], capture_output=True, check=True, text=True).stdout
-    given_back, kept = map(int, said.split())
-    assert 10 * kept < given_back
+    """Where memory lies is drawn anew in each process, and in one of some sixty it was given back all the same."""
+    for _ in range(3):
+        said = subprocess.run([sys.executable, "-c", FAULTS], capture_output=True, check=True, text=True).stdout
+        given_back, kept = map(int, said.split())
+        if 10 * kept < given_back:
+            return
+    pytest.fail(f"{kept} faults, and {given_back} before")
