@@ -107,11 +107,9 @@ def invert(
     if fixed_point_iterations < 1:
         raise LabError(f"fixed_point_iterations={fixed_point_iterations}: use at least 1")
     targets, latents, condition = _encoded(model, images, condition)
-    times = _times_from(model, start_step, num_inference_steps, spacing)
+    times, settings = _way_from(model, start_step, num_inference_steps, spacing)
     model.eval()
     thresholding = "none" if model.autoencoder.bounded else None  # a clipped x0 has no unique way back
-    settings = {"sampler": "ddim", "num_inference_steps": start_step + len(times)}
-    settings["spacing"] = spacing or model.sampling.spacing
     under = {"condition": condition, "guidance_scale": guidance_scale, "thresholding": thresholding}
     with model.in_precision("fp32"):
         denoise = model.denoiser(condition, Guidance(guidance_scale), thresholding)
@@ -137,7 +135,7 @@ def renoise(
     One noise an image, by (seed, number), at all levels. Raises LabError as `invert` does.
     """
     targets, latents, condition = _encoded(model, images, condition)
-    times = _times_from(model, start_step, num_inference_steps, spacing)
+    times, settings = _way_from(model, start_step, num_inference_steps, spacing)
     numbered = range(len(latents)) if numbers is None else numbers
     if len(numbered) != len(latents):
         raise LabError(f"numbers has {len(numbered)} values for {len(latents)} images: give one each")
@@ -147,8 +145,6 @@ def renoise(
     for t in reversed(times.tolist()):
         alpha, sigma = schedule.level(t)
         levels.append(alpha * latents + sigma * eps)
-    settings = {"sampler": "ddim", "num_inference_steps": start_step + len(times)}
-    settings["spacing"] = spacing or model.sampling.spacing
     under = {"condition": condition, "guidance_scale": 1.0}
     return _trajectory(model, targets, levels, start_step, settings, under)
 
@@ -189,11 +185,18 @@ def _encoded(model: DiffusionModel, images: Pictures, condition: Condition) -> t
     )
 
 
-def _times_from(model: DiffusionModel, start_step: int, num_inference_steps: int | None, spacing: str | None) -> Tensor:
+def _way_from(
+    model: DiffusionModel, start_step: int, num_inference_steps: int | None, spacing: str | None
+) -> tuple[Tensor, dict[str, Any]]:
+    """Times (S - start_step,) of DDIM's evaluations from start_step on, and settings of `sample` that have them.
+
+    Raises LabError for a step that there is not.
+    """
     times = model.times(num_inference_steps, "ddim", spacing)
     if not 0 <= start_step < len(times):
         raise LabError(f"start_step={start_step}: use 0 to {len(times) - 1}")
-    return times[start_step:]
+    settings = {"sampler": "ddim", "num_inference_steps": len(times), "spacing": spacing or model.sampling.spacing}
+    return times[start_step:], settings
 
 
 def _trajectory(

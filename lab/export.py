@@ -73,8 +73,8 @@ def export(
     decoder   run whose decoder a run in latents gets instead of its own; numbers of what the old one painted stay
               behind, and the sheet is painted anew
     pictures  diffusion run, on whose samples a sheet shows what an autoencoder, a CLIP or a judge makes of them
-    Raises LabError for a run without a sound checkpoint, where `out` holds another one or one of a later step, where
-    it cannot be written, and for a decoder of other latents.
+    Raises LabError for a run without a sound checkpoint, or one of that step, where `out` is the run itself, holds
+    another one or one of a later step, where it cannot be written, and for a decoder of other latents.
     """
     cfg = read_config(run)
     if pictures is not None and cfg.task == "diffusion":
@@ -87,10 +87,8 @@ def export(
         raise LabError(f"words={words}: it is for runs that trained a CLIP, not task={cfg.task}; leave it out")
     if step is not None and cfg.task in OWN:
         raise LabError(f"step={step}: of {run} the {OWN[cfg.task]} is kept that its training ended with; leave it out")
-    itself = LabError(f"out={out}: is the run itself, which has more than its copy; name another folder")
     if cfg.task in OWN:
-        if out.resolve() == run.resolve() and trained_by(run, cfg.task) != run:
-            raise itself
+        refuse_itself(run, out, is_copy=trained_by(run, cfg.task) == run)
         _export_own(run, cfg.task, out, words_met(cfg, run) if words == "met" else None)
         _show(run, out, pictures)
         return out
@@ -98,8 +96,7 @@ def export(
     found = checkpoint.latest(checkpoints) if step is None else checkpoint.of_step(checkpoints, step)
     if found is None:
         raise LabError(f"run={run}: no checkpoint in {checkpoints} yet; train it first")
-    if out.resolve() == run.resolve() and found.holds("raw"):
-        raise itself
+    refuse_itself(run, out, is_copy=not found.holds("raw"))
     results(run)  # damaged ones are named before anything is written
     refuse_another(cfg, out)
     there = sorted((out / "checkpoints").glob("step_*"))
@@ -133,6 +130,12 @@ def export(
         _show(run, out, pictures)
     _copy_numbers(run, out, {"step": found.step})
     return saved
+
+
+def refuse_itself(run: Path, out: Path, is_copy: bool) -> None:
+    """LabError where a run would be replaced by its copy, which has less; a copy may be copied onto itself."""
+    if out.resolve() == run.resolve() and not is_copy:
+        raise LabError(f"out={out}: is the run itself, which has more than its copy; name another folder")
 
 
 def refuse_another(cfg: DictConfig, out: Path) -> None:
