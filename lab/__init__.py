@@ -1,8 +1,13 @@
 """A small-dataset diffusion lab: train a conditional model from zero, turn its knobs, see what they do."""
 
+import os
 from typing import TYPE_CHECKING, Any
 
 from lab.errors import LabError
+
+if not {"GOMP_SPINCOUNT", "OMP_WAIT_POLICY"} & os.environ.keys():
+    # Threads of GNU's OpenMP wait by spinning, by default so long that two commands on the same cores stop each other.
+    os.environ["GOMP_SPINCOUNT"] = "10000"  # turns; read when torch is loaded: where that was before, it is too late
 
 if TYPE_CHECKING:
     from lab.runs import load

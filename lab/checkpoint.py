@@ -119,6 +119,15 @@ def of_step(directory: Path, step: int) -> Checkpoint:
     return load(found[0])
 
 
+def best(directory: Path) -> Checkpoint:
+    """The one with the lowest `best`; LabError where none has any, or as `verify`."""
+    rated = [(value, path) for path in _checkpoints(Path(directory)) if (value := _best(path)) is not None]
+    value, path = min(rated, default=(math.inf, Path()), key=lambda pair: pair[0])
+    if math.isinf(value):
+        raise LabError(f"{directory}: holds no checkpoint that was rated; name one by its step")
+    return load(path)
+
+
 def load(path: Path, contents: bool = True) -> Checkpoint:
     """The checkpoint in folder `path`, verified. Raises LabError, and CheckpointDamaged as `verify` does."""
     path = Path(path)
@@ -181,10 +190,10 @@ def _put_in_place(staging: Path, target: Path) -> None:
 def _prune(directory: Path, step: int, keep: int, keep_best: int) -> None:
     """Delete checkpoints up to `step` that are not among the newest or the best; damaged ones never count."""
     found = _checkpoints(directory)
-    best = {path: value for path in found if (value := _best(path)) is not None}
-    sound = {_step(path): path for path in reversed(best)}  # one a step: `.old` comes first, so it yields
+    rating = {path: value for path in found if (value := _best(path)) is not None}
+    sound = {_step(path): path for path in reversed(rating)}  # one a step: `.old` comes first, so it yields
     newest = [path for one, path in reversed(sound.items()) if one <= step][:keep]
-    rated = sorted((path for path in sound.values() if best[path] < math.inf), key=lambda path: best[path])
+    rated = sorted((path for path in sound.values() if rating[path] < math.inf), key=lambda path: rating[path])
     for path in found:
         if _step(path) <= step and path not in newest + rated[:keep_best]:
             _discard(path)
@@ -193,10 +202,10 @@ def _prune(directory: Path, step: int, keep: int, keep_best: int) -> None:
 def _best(path: Path) -> float | None:
     """A checkpoint's `best`, infinite if it has none; None if damaged (by sizes: hashing would be slow)."""
     try:
-        best = load(path, contents=False).state.get("best")
+        value = load(path, contents=False).state.get("best")
     except CheckpointDamaged:
         return None
-    return best if isinstance(best, int | float) and math.isfinite(best) else math.inf
+    return value if isinstance(value, int | float) and math.isfinite(value) else math.inf
 
 
 def _checkpoints(directory: Path) -> list[Path]:

@@ -6,8 +6,9 @@ everything that takes run=DIR take the copy as they take the run; training goes 
 optimiser. Of a run that trained a CLIP or a judge, that is kept, which is in half precision already; with words=met
 without the words that no caption of its training had, which are most of a small CLIP. What these and autoencoders do is
 shown on samples of a diffusion run, pictures=results/class_cond. With decoder=results/vae_decoder a run in latents
-decodes with what was trained later for the same latents. step=1000 takes that checkpoint and not the newest: a decoder
-that learns against a discriminator is not always best at its end.
+decodes with what was trained later for the same latents. step=1000 takes that checkpoint and not the newest, since a
+decoder that learns against a discriminator is not always best at its end; step=best the one of the lowest loss of
+held-out pictures.
 """
 
 import filecmp
@@ -24,6 +25,7 @@ from torch import Tensor
 
 import lab
 from lab import checkpoint
+from lab.checkpoint import Checkpoint
 from lab.cli import entry_point
 from lab.clip import load_clip, save_clip
 from lab.clip.load import training_note
@@ -49,8 +51,15 @@ KEPT = (CONFIG, "log.csv", "loss.png", "loss.png.json")
 TYPES: dict[str, Any] = {
     **dict.fromkeys(("run", "out", "decoder", "pictures"), str | None),
     "words": Literal["all", "met"],
-    "step": int | None,
+    "step": int | Literal["best"] | None,
 }
+
+
+def chosen(checkpoints: Path, step: int | Literal["best"] | None) -> Checkpoint | None:
+    """The checkpoint to be copied, None where there is none at all; LabError where `step` names none."""
+    if step is None:
+        return checkpoint.latest(checkpoints)
+    return checkpoint.best(checkpoints) if step == "best" else checkpoint.of_step(checkpoints, step)
 
 
 def halved(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -64,11 +73,11 @@ def export(
     words: str = "all",
     decoder: Path | None = None,
     pictures: Path | None = None,
-    step: int | None = None,
+    step: int | Literal["best"] | None = None,
 ) -> Path:
     """Copy a run into `out`; returns the checkpoint there, or `out` where it is no model that is sampled from.
 
-    step      of the checkpoint that is copied; None: the newest
+    step      of the checkpoint that is copied; None: the newest; "best": of diffusion, that of the lowest held_out_loss
     words     of a CLIP's vocabulary, "all" or those "met" in training, for which its data are looked at again
     decoder   run whose decoder a run in latents gets instead of its own; numbers of what the old one painted stay
               behind, and the sheet is painted anew
@@ -93,7 +102,7 @@ def export(
         _show(run, out, pictures)
         return out
     checkpoints = run / "checkpoints"
-    found = checkpoint.latest(checkpoints) if step is None else checkpoint.of_step(checkpoints, step)
+    found = chosen(checkpoints, step)
     if found is None:
         raise LabError(f"run={run}: no checkpoint in {checkpoints} yet; train it first")
     refuse_itself(run, out, is_copy=not found.holds("raw"))

@@ -218,6 +218,21 @@ def test_the_newest_and_the_best_stay(tmp_path: Path, keep: int, keep_best: int,
     assert staging(tmp_path) == []
 
 
+def test_the_best_is_found(tmp_path: Path) -> None:
+    for step, best in enumerate([3.0, float("nan"), 1.0, None, 2.0], start=1):
+        checkpoint.save(tmp_path, step, {}, {}, keep=5, best=best)
+    assert checkpoint.best(tmp_path).step == 3
+    truncate(tmp_path / "step_00000003" / "state.json")
+    assert checkpoint.best(tmp_path).step == 5
+
+
+@pytest.mark.parametrize("best", [None, float("nan")])
+def test_without_a_rating_there_is_no_best(tmp_path: Path, best: float | None) -> None:
+    for run in (tmp_path / "empty", store(tmp_path / "run", 1, best=best).parent):
+        with pytest.raises(LabError, match="no checkpoint that was rated"):
+            checkpoint.best(run)
+
+
 def test_without_best_only_the_newest_stay(tmp_path: Path) -> None:
     for step in range(5):
         store(tmp_path, step)

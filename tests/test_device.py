@@ -1,5 +1,6 @@
 """In which precision a device computes."""
 
+import os
 import platform
 import subprocess
 import sys
@@ -22,6 +23,27 @@ def test_auto_is_bf16_where_the_hardware_has_it(monkeypatch: pytest.MonkeyPatch,
 def test_another_precision_is_refused() -> None:
     with pytest.raises(LabError, match="precision=fp16: use auto, fp32 or bf16"):
         computes_bf16("fp16", torch.device("cpu"))
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="its OpenMP may be another")
+@pytest.mark.parametrize(
+    ("module", "before", "spins"),
+    [
+        ("lab.device", {}, "10000"),
+        ("experiments.plane", {}, "10000"),
+        ("lab.device", {"GOMP_SPINCOUNT": "77"}, "77"),
+        ("lab.device", {"OMP_WAIT_POLICY": "passive"}, "0"),
+    ],
+)
+def test_waiting_threads_spin_for_a_short_time_only(module: str, before: dict[str, str], spins: str) -> None:
+    """What GNU's OpenMP itself says when it is loaded after the lab; what the user asked for stays."""
+    unasked = {key: value for key, value in os.environ.items() if key not in ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY")}
+    environment = {**unasked, "OMP_DISPLAY_ENV": "verbose", **before}
+    command = [sys.executable, "-c", f"import {module}"]
+    said = subprocess.run(command, env=environment, capture_output=True, check=True, text=True).stderr
+    if "GOMP" not in said:
+        pytest.skip("torch has another OpenMP")
+    assert f"GOMP_SPINCOUNT = '{spins}'" in said
 
 
 FAULTS = """

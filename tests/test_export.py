@@ -107,6 +107,18 @@ def test_a_checkpoint_may_be_chosen_by_its_step(copied: Path, run_command: Comma
     assert not (tmp_path / "other").exists()
 
 
+def test_the_best_checkpoint_may_be_chosen(copied: Path, run_command: Command, tmp_path: Path) -> None:
+    code, said = run_command(export.main, f"run={copied}", "step=best", f"out={tmp_path / 'kept'}")
+    assert (code, "no checkpoint that was rated" in said) == (2, True), said
+    for step, best in ((3, 0.1), (6, 0.2)):
+        found = checkpoint.load(copied / "checkpoints" / f"step_{step:08d}")
+        tensors = {name: found.tensors(name) for name in ("weights", "raw", "optimizer")}
+        checkpoint.save(copied / "checkpoints", step, tensors, found.state, keep=9, best=best)
+    code, said = run_command(export.main, f"run={copied}", "step=best", f"out={tmp_path / 'kept'}")
+    assert (code, "step 3 in" in said) == (0, True), said
+    assert run_command(export.main, f"run={copied}", "step=last", f"out={tmp_path / 'other'}")[0] == 2
+
+
 def test_a_runs_own_clip_comes_along(clip_run: Path, tmp_path: Path) -> None:
     run = Path(shutil.copytree(clip_run, tmp_path / "run"))
     export.export(run, tmp_path / "kept")

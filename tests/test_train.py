@@ -50,7 +50,9 @@ def test_every_experiment_trains_looks_and_saves(
     assert (run / "samples" / "step_0000002.png").is_file() == (task not in ("flower_clip", "judge"))
     assert (run / "clip").is_dir() == (task == "flower_clip")
     if task == "diffusion":  # how much better it knows what it has seen
-        assert all(float(rows(run)[-1][key]) > 0 for key in ("seen_loss", "held_out_loss"))
+        assert float(rows(run)[-1]["seen_loss"]) > 0
+        rated = checkpoint.best(run / "checkpoints").state["best"]
+        assert rated == pytest.approx(float(rows(run)[-1]["held_out_loss"])) and rated > 0
 
 
 @pytest.mark.parametrize("diffusion", FORMULAS)

@@ -25,6 +25,7 @@ class DiffusionTask(StreamTask):
     """
 
     name = "diffusion"
+    rated_by = "held_out_loss"  # before it learns by heart
 
     def __init__(
         self,

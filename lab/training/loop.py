@@ -89,7 +89,7 @@ class Trainer:
                         logger.info("  ".join(f"{key} {value:.5g}" for key, value in row.items()))
                     self.window = []
                     if self._due(settings.save_every):
-                        self.save()
+                        self.save(row.get(self.task.rated_by or ""))
                     mark = time.perf_counter()
                 if self.step < settings.steps and self._told_to_stop(request):
                     self._stop(request, time.perf_counter() - mark)
@@ -203,8 +203,11 @@ class Trainer:
         """Where the run's checkpoints are."""
         return self.run_dir / "checkpoints"
 
-    def save(self) -> None:
-        """Averaged weights (what is sampled from), the raw ones, the optimiser's state, and what is not logged yet."""
+    def save(self, rating: float | None = None) -> None:
+        """Averaged weights (what is sampled from), the raw ones, the optimiser's state, and what is not logged yet.
+
+        rating   of the averages, lower is better: the best checkpoint outlasts `settings.keep` newer ones
+        """
         self.accelerator.wait_for_everyone()
         window = [
             {key: float(self.accelerator.reduce(value, "mean")) for key, value in losses.items()}
@@ -226,7 +229,7 @@ class Trainer:
             "window_seconds": self.window_seconds,
             "warmed_from": self.warmed_from,
         }
-        checkpoint.save(self.directory, self.step, tensors, state, keep=self.settings.keep)
+        checkpoint.save(self.directory, self.step, tensors, state, self.settings.keep, rating)
 
     def _resume(self) -> None:
         """Go on from the newest checkpoint, or from a copy of one by `lab.export`, with its averages for all there is.

@@ -17,6 +17,7 @@ class Task(nn.Module, ABC):
 
     name: str = "task"
     divisible: bool = True  # whether the mean over parts of a batch is that over the batch: they may come one by one
+    rated_by: str | None = None  # number of `preview`: the checkpoint with the lowest stays, however old
 
     @abstractmethod
     def inputs(self, step: int, rank: int = 0, world: int = 1) -> dict[str, Tensor]:

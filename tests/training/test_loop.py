@@ -86,6 +86,23 @@ def test_looking_changes_nothing(tmp_path: Path) -> None:
     assert same(looked.ema.averages, blind.ema.averages)
 
 
+class Rated(Toy):
+    """Better at previews up to step 4, then ever worse, as what learns by heart is of pictures it has not seen."""
+
+    rated_by = "distance"
+
+    def preview(self, folder: Path, step: int) -> dict[str, float]:
+        return {"distance": abs(step - 4.0)}
+
+
+def test_the_checkpoint_that_its_preview_rates_best_stays(tmp_path: Path) -> None:
+    train(tmp_path, Rated(), save_every=1, preview_every=2, keep=1)
+    assert saved(tmp_path) == [4, 10]
+    assert checkpoint.best(tmp_path / "checkpoints").step == 4
+    train(tmp_path, Rated(), save_every=1, preview_every=2, keep=1, steps=12)  # resumed, it is still there
+    assert saved(tmp_path) == [4, 12]
+
+
 @pytest.mark.parametrize(("keep", "left"), [(1, [10]), (2, [9, 10]), (9, [3, 6, 9, 10])])
 def test_it_saves_at_its_interval_and_the_end(tmp_path: Path, keep: int, left: list[int]) -> None:
     train(tmp_path, save_every=3, keep=keep)
