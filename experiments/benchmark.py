@@ -125,7 +125,7 @@ def make_network(cfg: DictConfig, which: str, **sizes: int) -> Conditioned:
 class Unsaved(Trainer):
     """The loop alone: it goes on from call to call, and writes no checkpoint."""
 
-    def save(self, rating: float | None = None) -> None:
+    def save(self) -> None:
         """Not measured."""
 
     def _resume(self) -> None:

@@ -43,6 +43,7 @@ class Trainer:
         self.warmed_from = 0  # step at which the optimiser was new
         self.window: list[dict[str, Tensor]] = []  # losses of the steps since the last row of the log ...
         self.window_seconds = 0.0  # ... and the time they took before the run was interrupted
+        self.rated: tuple[int, float | None] = (0, None)  # step of the last preview, and what it found
         self.ema = EMA(task, settings.ema_decay, AVERAGE_EVERY)
         if settings.compile:
             task.compile()
@@ -82,6 +83,7 @@ class Trainer:
                     )
                     if self._due(settings.preview_every):
                         row |= self._preview()
+                        self.rated = (self.step, row.get(self.task.rated_by or ""))
                     if log:
                         log.write(row)
                     self.accelerator.log(row, step=self.step)
@@ -89,7 +91,7 @@ class Trainer:
                         logger.info("  ".join(f"{key} {value:.5g}" for key, value in row.items()))
                     self.window = []
                     if self._due(settings.save_every):
-                        self.save(row.get(self.task.rated_by or ""))
+                        self.save()
                     mark = time.perf_counter()
                 if self.step < settings.steps and self._told_to_stop(request):
                     self._stop(request, time.perf_counter() - mark)
@@ -203,10 +205,10 @@ class Trainer:
         """Where the run's checkpoints are."""
         return self.run_dir / "checkpoints"
 
-    def save(self, rating: float | None = None) -> None:
+    def save(self) -> None:
         """Averaged weights (what is sampled from), the raw ones, the optimiser's state, and what is not logged yet.
 
-        rating   of the averages, lower is better: the best checkpoint outlasts `settings.keep` newer ones
+        Where a preview has just rated the averages, it tells that too: the best outlasts `settings.keep` newer ones.
         """
         self.accelerator.wait_for_everyone()
         window = [
@@ -229,7 +231,9 @@ class Trainer:
             "window_seconds": self.window_seconds,
             "warmed_from": self.warmed_from,
         }
-        checkpoint.save(self.directory, self.step, tensors, state, self.settings.keep, rating)
+        rated, rating = self.rated
+        best = rating if rated == self.step else None
+        checkpoint.save(self.directory, self.step, tensors, state, self.settings.keep, best)
 
     def _resume(self) -> None:
         """Go on from the newest checkpoint, or from a copy of one by `lab.export`, with its averages for all there is.

@@ -1,6 +1,7 @@
 """The loop, on a task of one convolution: what it computes, when it logs, looks and saves, and what stops it."""
 
 import math
+import signal
 from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
@@ -13,7 +14,7 @@ from torch import Tensor, nn
 from toy import Toy, rows, same, saved, settings, steps, train
 
 from lab import checkpoint
-from lab.errors import LabError
+from lab.errors import LabError, Stopped
 from lab.training import Trainer, hardware
 from lab.training.ema import EMA
 from lab.training.hardware import check_same_step
@@ -101,6 +102,20 @@ def test_the_checkpoint_that_its_preview_rates_best_stays(tmp_path: Path) -> Non
     assert checkpoint.best(tmp_path / "checkpoints").step == 4
     train(tmp_path, Rated(), save_every=1, preview_every=2, keep=1, steps=12)  # resumed, it is still there
     assert saved(tmp_path) == [4, 12]
+
+
+def test_a_stop_during_its_preview_leaves_the_best_rated(tmp_path: Path) -> None:
+    class Stopped4(Rated):
+        def preview(self, folder: Path, step: int) -> dict[str, float]:
+            if step == 4:
+                signal.raise_signal(signal.SIGTERM)
+            return super().preview(folder, step)
+
+    with pytest.raises(Stopped):
+        train(tmp_path, Stopped4(), save_every=1, preview_every=2, keep=1)
+    assert checkpoint.best(tmp_path / "checkpoints").step == 4
+    train(tmp_path, Rated(), save_every=1, preview_every=2, keep=1)
+    assert saved(tmp_path) == [4, 10]
 
 
 @pytest.mark.parametrize(("keep", "left"), [(1, [10]), (2, [9, 10]), (9, [3, 6, 9, 10])])
