@@ -1,5 +1,8 @@
 """Batches for training, each a pure function of (seed, step): resuming needs the step and nothing else."""
 
+from copy import copy
+from typing import Self
+
 import torch
 from torch import Tensor
 
@@ -31,10 +34,20 @@ class BatchStream:
         self.seed = seed
         self.class_balanced = class_balanced
         self.flip = flip
-        self._by_class = torch.argsort(image_set.labels, stable=True)  # (N,)
-        counts = torch.bincount(image_set.labels.clamp(min=0))
-        self._counts = counts[counts > 0]  # (classes that have images,)
+        self._group(torch.argsort(image_set.labels, stable=True))
         self._orders: dict[int, Tensor] = {}
+
+    def _group(self, images: Tensor) -> None:
+        """Balanced batches are drawn from these images, whose labels ascend."""
+        self._by_class = images  # (N,)
+        counts = torch.bincount(self.image_set.labels[images].clamp(min=0))
+        self._counts = counts[counts > 0]  # (classes that have images,)
+
+    def among(self, classes: Tensor) -> Self:
+        """A class-balanced stream's copy that draws from these classes alone: batches alike for all sets with them."""
+        other = copy(self)
+        other._group(self._by_class[torch.isin(self.image_set.labels[self._by_class], classes)])
+        return other
 
     def indices(self, step: int) -> Tensor:
         """Which images make up the global batch (B,) of a step; batches run across the ends of epochs."""

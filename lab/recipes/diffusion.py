@@ -99,10 +99,12 @@ def compared_streams(
     options = (min(stream.batch_size, COMPARED_AT_A_TIME), cfg.seed, classed, stream.flip)
     unseen = model.conditioner.on(held_out, cfg.data.cache_dir)
     if not isinstance(stream, LatentStream):
-        sides = BatchStream(stream.image_set, *options), BatchStream(held_out, *options)
+        sides = [BatchStream(stream.image_set, *options), BatchStream(held_out, *options)]
     else:
         moments = moments_of(cfg, model.autoencoder, held_out)
-        sides = LatentStream(stream.moments, stream.image_set, *options), LatentStream(moments, held_out, *options)
+        sides = [LatentStream(stream.moments, stream.image_set, *options), LatentStream(moments, held_out, *options)]
+    if classed:  # a class may have no picture on one side
+        sides = [sides[0].among(held_out.labels), sides[1].among(stream.image_set.labels)]
     return {"seen_loss": (sides[0], model.conditioner), "held_out_loss": (sides[1], unseen)}
 
 

@@ -61,6 +61,16 @@ def test_flips_and_crops_change_from_step_to_step(make_set: MakeSet) -> None:
     assert len({tuple(image.flatten().tolist()) for image in stream.batch(0).images}) > 20
 
 
+def test_streams_among_the_same_classes_draw_them_alike(make_set: MakeSet) -> None:
+    one = BatchStream(make_set(count=9, labels=[0, 0, 0, 1, 1, 2, 2, 2, 3]), 256, seed=0, class_balanced=True)
+    other = BatchStream(make_set(count=4, labels=[1, 3, 3, 5]), 256, seed=0, class_balanced=True)
+    shared = one.among(other.image_set.labels), other.among(one.image_set.labels)
+    labels = [stream.image_set.labels[stream.indices(3)] for stream in shared]
+    assert torch.equal(*labels)
+    assert labels[0].unique().tolist() == [1, 3]
+    assert one.image_set.labels[one.indices(3)].unique().tolist() == [0, 1, 2, 3]  # the stream itself is as it was
+
+
 def test_class_balanced_draws_classes_evenly_and_images_within_them(make_set: MakeSet) -> None:
     labels = [0] * 6 + [2] * 2 + [3]  # class 1 has no image
     stream = BatchStream(make_set(count=9, labels=labels), 64, seed=0, class_balanced=True)

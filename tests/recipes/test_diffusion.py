@@ -58,6 +58,18 @@ def test_both_sides_show_the_same_classes(seen: ImageSet, unseen: ImageSet, mode
         assert bool((one.batch(step).images < -0.99).all()) and bool((other.batch(step).images > -0.99).all())
 
 
+@pytest.mark.parametrize("missing", [0, 1])
+def test_a_class_of_which_nothing_is_held_out_is_not_compared(
+    seen: ImageSet, unseen: ImageSet, model: DiffusionModel, missing: int
+) -> None:
+    labels = torch.full_like(unseen.labels, 1 - missing)
+    sides = compared_streams(
+        config(), cast(Source, Given(replace(unseen, labels=labels))), BatchStream(seen, 32, seed=1), model
+    )
+    for stream, _ in sides.values():
+        assert stream.batch(0).labels.unique().tolist() == [1 - missing]
+
+
 def test_pictures_without_classes_are_compared_too(seen: ImageSet, unseen: ImageSet, model: DiffusionModel) -> None:
     one, other = (replace(images, labels=torch.full_like(images.labels, -1)) for images in (seen, unseen))
     sides = compared_streams(config(), cast(Source, Given(other)), BatchStream(one, 200, seed=1), model)
