@@ -1,8 +1,9 @@
 """Does it hear words as it sees pictures? python -m experiments.modality_gap runs='[results/clip_cond]'.
 
-A CLIP's texts lie beside its pictures, and a network that was trained on pictures' vectors is asked with texts'. Two
-cures: texts moved by the difference of both means when sampling, and noise on the vectors in training. Colours are
-asked for with flowers that have them and that do not, and all classes by their names: with neither, each, and both.
+A CLIP's texts lie beside its pictures, and a network that was trained on pictures' vectors is asked with texts'. Three
+cures: noise on the vectors in training, and when sampling texts moved by the difference of both means, or told by the
+pictures nearest to them. Colours are asked for with flowers that have them and that do not, and all classes by their
+names: with none of the three, each, and together.
 """
 
 import logging
@@ -52,11 +53,12 @@ TYPES: dict[str, Any] = {
 
 @dataclass(frozen=True)
 class Row:
-    """What one run does with its texts where they are, or moved; None without a judge."""
+    """What one run does with its texts where they are, moved, or told as pictures; None without a judge."""
 
     run: str
     noise_in_training: float
     shift_when_sampling: bool
+    neighbours_when_sampling: int  # pictures that a text is told by, 0: it tells itself
     seed: int
     n: int  # samples of colours with species; of class names alone `of_classes`
     of_classes: int
@@ -68,9 +70,27 @@ class Row:
 
     @property
     def cures(self) -> str:
-        """Neither, one or both."""
-        cures = {"noise": self.noise_in_training, "shift": self.shift_when_sampling}
-        return " and ".join(name for name, there in cures.items() if there) or "neither"
+        """None, or those that there are; told by the pictures nearest to its moved vector a text is shifted no more."""
+        shifted = self.shift_when_sampling and not self.neighbours_when_sampling
+        cures = {"noise": self.noise_in_training, "shift": shifted, "neighbours": self.neighbours_when_sampling}
+        return " and ".join(name for name, there in cures.items() if there) or "none"
+
+
+@dataclass(frozen=True)
+class Way:
+    """How texts are told: moved or not, and by how many pictures."""
+
+    name: str
+    shift: bool
+    neighbours: int = 0
+
+
+def ways_of(conditioner: ClipVector) -> list[Way]:
+    """Where they are, moved, and by pictures, where the run remembers some."""
+    ways = [Way("plain", False), Way("shifted", True)]
+    if len(conditioner.pictures) and conditioner.neighbours:
+        ways.append(Way("neighbours", True, conditioner.neighbours))
+    return ways
 
 
 def check(cfg: DictConfig) -> None:
@@ -123,14 +143,14 @@ def ask(model: DiffusionModel, prompts: Sequence[str], count: int, settings: Map
 
 
 def measure(
-    model: DiffusionModel, shifted: bool, cfg: DictConfig, species: list[str], judge: Judge | None, folder: Path
+    model: DiffusionModel, way: Way, cfg: DictConfig, species: list[str], judge: Judge | None, folder: Path
 ) -> tuple[Row, Tensor]:
     """A row, and the colours' samples (S, C, N, H, W, 3)."""
     conditioner = model.conditioner
     assert isinstance(conditioner, ClipVector)
-    conditioner.modality_shift = shifted
+    conditioner.modality_shift, conditioner.neighbours = way.shift, way.neighbours
     names, run = list(conditioner.class_names), str(model.provenance["run"])
-    facts = {**sampling_facts(model, cfg), "shift": shifted}
+    facts = {**sampling_facts(model, cfg), **asdict(way), "nearest": conditioner.nearest}
     settings = {key: facts["asked"][key] for key in SAMPLING}
     prompts = [with_articles(f"a {colour} {name}") for name in species for colour in cfg.colours]
     made = ask(model, prompts, cfg.count, settings, Parts(folder / "colours", {**facts, "prompts": prompts}))
@@ -151,7 +171,8 @@ def measure(
     row = Row(
         run,
         conditioner.noise,
-        shifted,
+        way.shift,
+        way.neighbours,
         cfg.seed,
         len(prompts) * cfg.count,
         plain,
@@ -190,9 +211,10 @@ def run(cfg: DictConfig) -> Report:
             logger.warning("%s: no judge knows its classes, and colours alone are measured", cfg.runs[number])
         else:
             judge.to(model.device)
-        for shifted in (False, True):
-            own = folder / f"{number}_{'shifted' if shifted else 'plain'}"
-            row, made = measure(model, shifted, cfg, kinds, judge, own)
+        assert isinstance(model.conditioner, ClipVector)
+        for way in ways_of(model.conditioner):
+            own = folder / f"{number}_{way.name}"
+            row, made = measure(model, way, cfg, kinds, judge, own)
             rows.append(row)
             logger.info("%s, cures: %s: %s", row.run, row.cures, told(row))
             title = f"{Path(row.run).name}, cures: {row.cures}"

@@ -29,6 +29,7 @@ from lab.checkpoint import Checkpoint
 from lab.cli import entry_point
 from lab.clip import load_clip, save_clip
 from lab.clip.load import training_note
+from lab.conditioning import ClipVector
 from lab.config import build, check_types
 from lab.continuing import FREE, changes, write_config
 from lab.errors import LabError
@@ -40,11 +41,12 @@ from lab.latents import STATISTICS, fingerprint
 from lab.recipes.diffusion import preview_request
 from lab.recipes.flower_clip import flower_clip_task
 from lab.render import loss_curve, save_image
-from lab.runs import CONFIG, OWN_CLIP, check_run, load_autoencoder, read_config
+from lab.runs import CONFIG, OWN_CLIP, check_run, load_autoencoder, pictures_of, read_config
 from lab.training.diffusion import sample_sheet
 from lab.training.log import TrainingLog
 
 logger = logging.getLogger(__name__)
+REMEMBERS = f"{ClipVector.__module__.rpartition('.')[0]}.{ClipVector.__name__}"
 SMALL = Path("results/small")  # where copies go that have no other place
 SHOWN_ON = "of_"  # a sheet's name: this and the diffusion run whose samples it shows
 KEPT = (CONFIG, "log.csv", "loss.png", "loss.png.json")
@@ -52,6 +54,7 @@ TYPES: dict[str, Any] = {
     **dict.fromkeys(("run", "out", "decoder", "pictures"), str | None),
     "words": Literal["all", "met"],
     "step": int | Literal["best"] | None,
+    "remember": bool,
 }
 
 
@@ -74,6 +77,7 @@ def export(
     decoder: Path | None = None,
     pictures: Path | None = None,
     step: int | Literal["best"] | None = None,
+    remember: bool = False,
 ) -> Path:
     """Copy a run into `out`; returns the checkpoint there, or `out` where it is no model that is sampled from.
 
@@ -81,6 +85,8 @@ def export(
     words     of a CLIP's vocabulary, "all" or those "met" in training, for which its data are looked at again
     decoder   run whose decoder a run in latents gets instead of its own; numbers of what the old one painted stay
               behind, and the sheet is painted anew
+    remember  whether a run conditioned on CLIP's vectors is given those of its training pictures, where it was trained
+              before runs kept them
     pictures  diffusion run, on whose samples a sheet shows what an autoencoder, a CLIP or a judge makes of them
     Raises LabError for a run without a sound checkpoint, or one of that step, where `out` is the run itself, holds
     another one or one of a later step, where it cannot be written, and for a decoder of other latents.
@@ -94,6 +100,8 @@ def export(
         raise LabError(f"decoder={decoder}: {run} is no diffusion in latents; leave it out")
     if words != "all" and cfg.task != "flower_clip":
         raise LabError(f"words={words}: it is for runs that trained a CLIP, not task={cfg.task}; leave it out")
+    if remember and cfg.conditioning["_target_"] != REMEMBERS:
+        raise LabError(f"remember=true: {run} is not conditioned on CLIP's vectors; leave it out")
     if step is not None and cfg.task in OWN:
         raise LabError(f"step={step}: of {run} the {OWN[cfg.task]} is kept that its training ended with; leave it out")
     if cfg.task in OWN:
@@ -115,6 +123,8 @@ def export(
     weights = halved({key: tensor for key, tensor in averaged if not key.startswith("discriminator.")})
     if decoder is not None:
         weights |= decoder_for(weights, decoder)
+    if remember:
+        weights |= halved({"model.conditioner.pictures": remembered(cfg, run)})
     saved = checkpoint.save(out / "checkpoints", found.step, {"weights": weights}, found.state, keep=1)
     _copy(run, out, KEPT)
     if step is not None and (out / "log.csv").is_file():
@@ -167,6 +177,16 @@ def decoder_for(weights: dict[str, Tensor], run: Path) -> dict[str, Tensor]:
     if not told <= state.keys() or not all(torch.equal(own[key], state[key].to(own[key].dtype)) for key in latents):
         raise LabError(f"decoder={run}: its latents are others; use one that +experiment=vae_decoder trained for these")
     return {key: state[key] for key in told - latents}
+
+
+def remembered(cfg: DictConfig, run: Path) -> Tensor:
+    """Vectors (M, dim) of pictures that a run was trained on; LabError for other data."""
+    conditioner, images = lab.load(run, "cpu").conditioner, pictures_of(run, "train")
+    if cfg.image_set not in (None, f"{images.name} {images.fingerprint}"):
+        raise LabError(f"remember=true: {images.name} is not what {run} was trained on, {cfg.image_set}")
+    assert isinstance(conditioner, ClipVector)
+    conditioner.remember(images, cfg.data.cache_dir)
+    return conditioner.pictures
 
 
 def _export_own(run: Path, task: str, out: Path, words: Tensor | None) -> None:
@@ -247,7 +267,7 @@ def main(cfg: DictConfig) -> None:
     run = Path(cfg.run)
     out = Path(cfg.out) if cfg.out is not None else SMALL / run.resolve().name
     decoder, pictures = (None if path is None else Path(path) for path in (cfg.decoder, cfg.pictures))
-    saved = export(run, out, cfg.words, decoder, pictures, cfg.step)
+    saved = export(run, out, cfg.words, decoder, pictures, cfg.step, cfg.remember)
     size = sum(path.stat().st_size for path in out.rglob("*") if path.is_file()) / 2**20
     what = f"step {checkpoint.load(saved).step}" if saved != out else f"what {run} trained"
     logger.info("%s in %s, %.1f MiB", what, out, size)

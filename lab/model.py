@@ -37,10 +37,7 @@ class DiffusionModel(DiffusionProcess):
 
         Raises LabError when this kind of run cannot serve the request.
         """
-        condition: Condition = self.conditioner(
-            self.conditioner.inputs(Request(prompts, classes, images)).to(self.device)
-        )
-        return condition
+        return self.conditioner.asked(Request(prompts, classes, images), self.device)
 
     @torch.no_grad()
     def sample(

@@ -146,9 +146,10 @@ class DiffusionProcess(nn.Module):
         check_rows(len(condition), numbers=numbered, latents=x, then=then, known=None if known is None else known.x0)
         if known is not None and known.x0.shape != x.shape:
             raise LabError(f"known {tuple(known.x0.shape)}: what is sampled is {tuple(x.shape)}")
-        condition, known = condition.to(self.device), None if known is None else known.to(self.device)
-        switch = None
+        condition, known = condition.chosen(seed, numbered), None if known is None else known.to(self.device)
+        condition, switch = condition.to(self.device), None
         if then is not None:
+            then = then.chosen(seed, numbered)
             switch = Switch(then, switch_times(times, switch_step, len(condition))).to(self.device)
 
         def step_noise(step: int) -> Tensor:

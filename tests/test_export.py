@@ -119,6 +119,30 @@ def test_the_best_checkpoint_may_be_chosen(copied: Path, run_command: Command, t
     assert run_command(export.main, f"run={copied}", "step=last", f"out={tmp_path / 'other'}")[0] == 2
 
 
+def test_a_run_from_before_is_given_pictures_to_remember(
+    clip_run: Path, class_run: Path, run_command: Command, tmp_path: Path
+) -> None:
+    before, kept = tmp_path / "before", tmp_path / "kept"
+    shutil.copytree(clip_run, before)
+    found = checkpoint.latest(before / "checkpoints")
+    assert found is not None
+    weights = found.tensors("weights")
+    pictures = weights.pop("model.conditioner.pictures")
+    checkpoint.save(before / "checkpoints", found.step, {"weights": weights}, found.state)
+    assert len(lab.load(before).conditioner.pictures) == 0  # type: ignore[arg-type]
+    code, said = run_command(export.main, f"run={before}", "remember=true", f"out={kept}")
+    assert code == 0, said
+    conditioner = lab.load(kept).conditioner
+    torch.testing.assert_close(conditioner.pictures, pictures, rtol=1e-3, atol=1e-4)
+    with pytest.raises(LabError, match=r"remember=true: .* is not conditioned on CLIP's vectors"):
+        export.export(class_run, tmp_path / "other", remember=True)
+    cfg = OmegaConf.load(before / "config.yaml")
+    cfg.image_set = "petals 0123456789abcdef"
+    OmegaConf.save(cfg, before / "config.yaml")
+    with pytest.raises(LabError, match=r"remember=true: petals is not what .* was trained on, petals 0123456789abcdef"):
+        export.export(before, tmp_path / "other", remember=True)
+
+
 def test_a_runs_own_clip_comes_along(clip_run: Path, tmp_path: Path) -> None:
     run = Path(shutil.copytree(clip_run, tmp_path / "run"))
     export.export(run, tmp_path / "kept")

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from lab.conditioning import Conditioner, Unconditional
+from lab.conditioning import Condition, Conditioner, Unconditional
 from lab.diffusion import SAMPLERS, SamplerState
 from lab.errors import LabError
 from lab.model import DiffusionModel
@@ -46,6 +46,20 @@ def test_a_sample_is_the_same_alone_and_in_a_batch(model: DiffusionModel, sample
         states = list(model.states(model.condition(classes=[label]), seed=3, numbers=[i], sampler=sampler))
         close(states[-1].x_next.clamp(-1, 1), together[i : i + 1])
     differ(together[0], together[3])  # the same class, another number
+
+
+def test_each_sample_makes_its_own_choice(model: DiffusionModel) -> None:
+    """Of what is told in several ways; on the way to another condition too."""
+    ways = model.condition(classes=[0, 1, 2]).vector
+    several = Condition(ways[0:1], choices=ways[None])
+    asked = {"count": 12, "seed": 4, "batch_size": 5}
+    together = tensor(model, condition=several, **asked)
+    chosen = several[torch.zeros(12, dtype=torch.long)].chosen(4, range(12))
+    assert len(chosen.vector.unique(dim=0)) == 3
+    close(together, tensor(model, condition=chosen, **{**asked, "count": 1}))
+    close(together[7:8], tensor(model, condition=several, seed=4, numbers=[7]))
+    switched = {"condition": Condition(ways[2:]), "switch_step": 1}
+    close(tensor(model, then=several, **asked, **switched), tensor(model, then=chosen, **asked, **switched))
 
 
 @pytest.mark.parametrize("sampler", ["ddim", "ddpm"])

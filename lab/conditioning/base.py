@@ -12,14 +12,19 @@ from torch import Tensor, nn
 
 from lab.data import Batch, ImageSet
 from lab.errors import LabError
+from lab.seeding import generator
 
 
 @dataclass(frozen=True)
 class Condition:
-    """What the network is told, one row a sample."""
+    """What the network is told, one row a sample.
+
+    What can be told in several ways, as a text that many pictures fit, has `choices` beside the vector in their midst.
+    """
 
     vector: Tensor  # (B, D)
     tokens: Tensor | None = None  # (B, L, D), for cross-attention
+    choices: Tensor | None = None  # (B, K, D)
 
     def __len__(self) -> int:
         return len(self.vector)
@@ -29,7 +34,17 @@ class Condition:
 
     def map(self, change: Callable[[Tensor], Tensor]) -> "Condition":
         """The same change of whatever there is."""
-        return Condition(change(self.vector), None if self.tokens is None else change(self.tokens))
+        parts = (None if part is None else change(part) for part in (self.tokens, self.choices))
+        return Condition(change(self.vector), *parts)
+
+    def chosen(self, seed: int, numbers: Sequence[int]) -> "Condition":
+        """One choice a row, which the seed and the row's number decide; the same where there are none."""
+        if self.choices is None:
+            return self
+        count = self.choices.shape[1]
+        draws = [int(torch.randint(count, (), generator=generator(seed, "choice", number))) for number in numbers]
+        rows = torch.arange(len(draws), device=self.choices.device)
+        return Condition(self.choices[rows, torch.tensor(draws, device=rows.device)], self.tokens)
 
     def to(self, device: torch.device) -> "Condition":
         """The same on another device."""
@@ -48,7 +63,10 @@ class Condition:
 
 def _joined(join: Callable[[list[Tensor]], Tensor], conditions: Sequence[Condition]) -> Condition:
     tokens = [condition.tokens for condition in conditions if condition.tokens is not None]
-    return Condition(join([c.vector for c in conditions]), join(tokens) if tokens else None)
+    count = max(0 if condition.choices is None else condition.choices.shape[1] for condition in conditions)
+    choices = [c.vector[:, None].expand(-1, count, -1) if c.choices is None else c.choices for c in conditions]
+    vectors = join([condition.vector for condition in conditions])
+    return Condition(vectors, join(tokens) if tokens else None, join(choices) if count else None)
 
 
 @dataclass(frozen=True)
@@ -116,6 +134,11 @@ class Conditioner(nn.Module, ABC):
     @abstractmethod
     def inputs(self, request: Request) -> Tensor:
         """What `forward` takes, for a person's request; LabError where this kind of run cannot serve it."""
+
+    def asked(self, request: Request, device: torch.device) -> Condition:
+        """A row for each thing that a person asks for; LabError where this kind of run cannot serve it."""
+        condition: Condition = self(self.inputs(request).to(device))
+        return condition
 
     @abstractmethod
     def forward(self, inputs: Tensor, drop: Tensor | None = None) -> Condition:

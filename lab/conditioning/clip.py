@@ -11,15 +11,18 @@ from torch.nn.functional import normalize
 from torchvision.transforms.v2.functional import center_crop, pil_to_tensor
 
 from lab.clip import Clip, clip_vectors, load_clip, vector_stats
+from lab.clip.captions import class_prompts
 from lab.clip.load import OWN
 from lab.conditioning.base import Condition, Conditioner, Request
 from lab.conditioning.classes import class_index
 from lab.data import Batch, ImageSet, opened
 from lab.device import local_device
 from lab.errors import LabError
+from lab.seeding import generator
 from lab.seeding import noise as seeded_noise
 
-CLASS_PROMPT = "a photo of a {name}, a type of flower"
+REMEMBERED = 4096  # pictures at most whose vectors a run keeps
+CHOICES = 32  # ways to tell a text
 
 
 def _mean_view(vectors: Tensor) -> Tensor:
@@ -64,12 +67,16 @@ class ClipVector(ClipConditioner):
     noise               Gaussian, on image vectors in training, in standard deviations of the set's: what is blurred
                         reaches as far as the texts, after Nukrai et al. 2022, "Text-only training for image
                         captioning using noise-injected CLIP"; not normalised again
+    neighbours          texts are told as pictures: each sample gets the mean of so many, drawn from the `nearest`
+                        ones of those that the run remembers (after Sheynin et al. 2022, "KNN-Diffusion", who give
+                        the network all of them); 0 tells the text's own vector. What is no text is told as it is
     dim, fingerprint and class_names are filled in by training and kept in the run's config
     """
 
     mean: Tensor
     std: Tensor
     text_mean: Tensor
+    pictures: Tensor  # (M, dim) of unit norm, those remembered
 
     def __init__(
         self,
@@ -78,6 +85,8 @@ class ClipVector(ClipConditioner):
         dropout: float = 0.1,
         modality_shift: bool = True,
         noise: float = 0.0,
+        neighbours: int = 4,
+        nearest: int = 16,
         dim: int = 0,
         fingerprint: str | None = None,
         class_names: Sequence[str] = (),
@@ -85,6 +94,9 @@ class ClipVector(ClipConditioner):
         super().__init__(model, pretrained, dim, dropout, fingerprint)
         if not (noise >= 0 and isfinite(noise)):
             raise LabError(f"conditioning.noise={noise}: use 0 or more standard deviations")
+        if not 0 <= neighbours <= nearest:
+            raise LabError(f"conditioning.neighbours={neighbours}: use 0 to conditioning.nearest={nearest}")
+        self.neighbours, self.nearest = neighbours, nearest
         self.modality_shift, self.noise, self.class_names = modality_shift, noise, tuple(class_names)
         self._vectors: Tensor | None = None  # (N, dim), of the prepared set
         self._allocate(dim)
@@ -95,11 +107,18 @@ class ClipVector(ClipConditioner):
             ("mean", torch.zeros(dim)),
             ("std", torch.ones(())),
             ("text_mean", torch.zeros(dim)),
+            ("pictures", torch.zeros(0, dim)),
         ):
             self.register_buffer(name, value)
 
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:
+        """Runs remember as many pictures as they do; those of before there was a choice, none."""
+        remembered = state_dict.setdefault(f"{prefix}pictures", torch.zeros(0, self.dim))
+        self.pictures = torch.empty_like(remembered, dtype=torch.float32, device=self.pictures.device)
+        super()._load_from_state_dict(state_dict, prefix, *rest)
+
     def prepare(self, images: ImageSet, cache_dir: str) -> dict[str, Any]:
-        """Encode the whole set once (cached on disk) and take its statistics."""
+        """Encode the whole set once (cached on disk), take its statistics and remember some of it."""
         self._vectors = self._encoded(images, cache_dir)
         stats = vector_stats(self.clip, images, self._vectors[:, None])
         if not stats.std > 0:
@@ -111,11 +130,20 @@ class ClipVector(ClipConditioner):
         )
         self._allocate(self.dim)
         self.mean, self.std, self.text_mean = stats.mean, stats.std, stats.text_mean
+        self._remember(self._vectors)
         return {
             "dim": self.dim,
             "fingerprint": self.fingerprint,
             "class_names": list(images.class_names),
         }
+
+    def remember(self, images: ImageSet, cache_dir: str) -> None:
+        """Keep vectors of the set that the run was trained on, where it was trained before runs kept them."""
+        self._remember(self._encoded(images, cache_dir))
+
+    def _remember(self, vectors: Tensor) -> None:
+        some = torch.randperm(len(vectors), generator=generator(0, "remembered"))[:REMEMBERED]
+        self.pictures = vectors[some].to(self.mean.device)
 
     def on(self, images: ImageSet, cache_dir: str) -> "ClipVector":
         """The same with another set's vectors, encoded once too."""
@@ -140,13 +168,31 @@ class ClipVector(ClipConditioner):
         drawn = seeded_noise((self.dim,), 0, (uniform[:, 0] * 2**53).long().tolist(), "clip vectors")
         return vectors + self.noise * self.std.cpu() * drawn
 
+    def asked(self, request: Request, device: torch.device) -> Condition:
+        condition = super().asked(request, device)
+        told_as_pictures = self.neighbours and len(self.pictures) and request.images is None
+        return self._among_pictures(condition.vector) if told_as_pictures else condition
+
+    def _among_pictures(self, texts: Tensor) -> Condition:
+        """Standardised vectors (B, dim) -> the midst of the nearest pictures', and means of some to choose from.
+
+        Near is what has the greatest cosine about the pictures' mean.
+        """
+        pictures, nearest = self.pictures.to(texts), min(self.nearest, len(self.pictures))
+        cosines = normalize(texts, dim=1) @ normalize(self(pictures).vector, dim=1).T
+        found = pictures[cosines.topk(nearest, dim=1).indices]  # (B, nearest, dim)
+        draw = generator(0, "neighbours")
+        some = torch.stack([torch.randperm(nearest, generator=draw)[: self.neighbours] for _ in range(CHOICES)])
+        means = normalize(found[:, some].mean(dim=2), dim=-1)
+        return Condition(self(normalize(found.mean(dim=1), dim=1)).vector, choices=self(means).vector)
+
     def inputs(self, request: Request) -> Tensor:
         """(B, dim) vectors of prompts, of class names through a prompt, or of images."""
         if request.images is not None:
             return self._image_vectors(request.images)
         if request.classes is not None:
             names = [self.class_names[class_index(c, self.class_names)] for c in request.classes]
-            return self._text_vectors([CLASS_PROMPT.format(name=name) for name in names])
+            return self._text_vectors([class_prompts(name)[0] for name in names])  # one that training says
         if request.prompts is None:
             raise LabError("this run is CLIP-conditional: give prompts=[...], classes=[...] or images=[...]")
         return self._text_vectors(list(request.prompts))

@@ -111,3 +111,41 @@ def test_unconditional_takes_nothing_and_says_so() -> None:
     for request in (Request(prompts=["a rose"]), Request(classes=[0]), Request(images=["a.png"])):
         with pytest.raises(LabError, match="this run is unconditional: ask for count=N samples"):
             conditioner.inputs(request)
+
+
+# -- choices -----------------------------------------------------------------------------------------
+
+
+def several(rows: int, count: int) -> Condition:
+    """Row i's choices are 10 i + 1, 10 i + 2, ..., its vector 10 i."""
+    tens = 10.0 * torch.arange(rows)
+    return Condition(tens[:, None], choices=(tens[:, None] + 1 + torch.arange(count))[..., None])
+
+
+def test_seed_and_number_choose() -> None:
+    numbers = list(range(200))
+    one = several(200, 4)
+    chosen = one.chosen(0, numbers)
+    assert chosen.choices is None
+    which = chosen.vector[:, 0] - one.vector[:, 0]
+    assert [int((which == k).sum()) > 30 for k in (1, 2, 3, 4)] == [True] * 4 and len(which.unique()) == 4
+    assert torch.equal(one[torch.tensor([7, 3])].chosen(0, [7, 3]).vector, chosen.vector[[7, 3]])  # alone as together
+    assert not torch.equal(one.chosen(1, numbers).vector, chosen.vector)
+    same = one.chosen(0, [5] * 200).vector - one.vector
+    assert len(same.unique()) == 1
+
+
+def test_without_choices_there_is_nothing_to_choose() -> None:
+    plain = Condition(torch.ones(2, 1))
+    assert plain.chosen(0, [0, 1]) is plain
+
+
+def test_choices_go_where_their_rows_go() -> None:
+    one, plain = several(2, 3), Condition(torch.full((2, 1), 7.0))
+    joined = Condition.cat(one, plain)
+    assert joined.choices is not None
+    assert joined.choices[..., 0].tolist() == [[1, 2, 3], [11, 12, 13], [7, 7, 7], [7, 7, 7]]
+    mixed = Condition.where(torch.tensor([False, True]), one, plain)
+    assert mixed.choices is not None and mixed.choices[..., 0].tolist() == [[7, 7, 7], [11, 12, 13]]
+    negative = one[1:].map(torch.neg)
+    assert negative.choices is not None and negative.choices[..., 0].tolist() == [[-11, -12, -13]]

@@ -2,6 +2,7 @@
 
 import csv
 from collections.abc import Callable
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,8 @@ from safetensors.torch import load_file
 
 import lab
 from experiments import modality_gap
-from experiments.modality_gap import Row, ask, species_of
+from experiments.modality_gap import Row, ask, species_of, ways_of
+from lab.conditioning import ClipVector
 from lab.config import compose
 from lab.errors import LabError
 from lab.parts import Parts
@@ -21,7 +23,7 @@ Command = Callable[..., tuple[int, str]]
 SMALL = ("colours=[red,blue]", "species=[3,0]", "count=2", "num_inference_steps=2")
 
 
-def test_the_command_measures_with_and_without_the_shift(
+def test_the_command_measures_with_each_cure_when_sampling(
     clip_run: Path, judge_run: Path, run_command: Command, tmp_path: Path, plain_names: None
 ) -> None:
     asked = (f"runs=[{clip_run}]", f"judge={judge_run}", f"out={tmp_path}", *SMALL)
@@ -29,16 +31,26 @@ def test_the_command_measures_with_and_without_the_shift(
     assert code == 0, said
     with (tmp_path / "modality_gap.csv").open() as file:
         rows = list(csv.DictReader(file))
-    assert [row["shift_when_sampling"] for row in rows] == ["False", "True"]
+    assert [row["shift_when_sampling"] for row in rows] == ["False", "True", "True"]
+    assert [row["neighbours_when_sampling"] for row in rows] == ["0", "0", "4"]
     for row in rows:
         assert float(row["colours"]) in [part / 8 for part in range(9)]  # two species, two colours, two samples
         assert (row["seed"], row["n"]) == ("0", "8") and int(row["of_classes"]) > 0
         assert 0 <= float(row["classes_first"]) <= float(row["classes_five"]) <= 1
-    assert "cures: neither" in said and "cures: shift" in said
-    kept = [next((tmp_path / name / "colours").rglob("samples_*.safetensors")) for name in ("0_plain", "0_shifted")]
-    plain, shifted = (load_file(path)["pixels"].float() for path in kept)
-    assert float((plain - shifted).abs().max()) > 1  # the texts were moved
-    assert all((tmp_path / name / "colours.png").is_file() for name in ("0_plain", "0_shifted"))
+    assert all(f"cures: {cure}: " in said for cure in ("none", "shift", "neighbours"))
+    folders = [tmp_path / name for name in ("0_plain", "0_shifted", "0_neighbours")]
+    kept = [next((folder / "colours").rglob("samples_*.safetensors")) for folder in folders]
+    for one, other in combinations([load_file(path)["pixels"].float() for path in kept], 2):
+        assert float((one - other).abs().max()) > 1  # the texts were told otherwise
+    assert all((folder / "colours.png").is_file() for folder in folders)
+
+
+def test_a_run_that_remembers_no_pictures_is_not_asked_by_them(clip_run: Path) -> None:
+    conditioner = lab.load(clip_run).conditioner
+    assert isinstance(conditioner, ClipVector)
+    assert [way.name for way in ways_of(conditioner)] == ["plain", "shifted", "neighbours"]
+    conditioner.pictures = conditioner.pictures[:0]
+    assert [way.name for way in ways_of(conditioner)] == ["plain", "shifted"]
 
 
 def test_one_noise_serves_all_prompts(clip_run: Path, tmp_path: Path) -> None:
@@ -61,8 +73,9 @@ def test_cures_are_named() -> None:
         "classes_first": None,
         "classes_five": None,
     }
-    named = [Row("run", noise, shift, **nothing).cures for noise in (0.0, 0.5) for shift in (False, True)]
-    assert named == ["neither", "shift", "noise", "noise and shift"]
+    told = ((False, 0), (True, 0), (True, 4))
+    named = [Row("run", noise, *how, **nothing).cures for noise in (0.0, 0.5) for how in told]
+    assert named == ["none", "shift", "neighbours", "noise", "noise and shift", "noise and neighbours"]
 
 
 @pytest.fixture
