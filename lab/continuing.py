@@ -31,6 +31,7 @@ FREE = {
     "latents.run",  # where it lies; `latents.fingerprint` says what it is
     *(f"preview.{key}" for key in ("classes", "prompts", "count", "held_out")),
     *(f"sampling.{field.name}" for field in fields(SamplingDefaults)),
+    *(f"conditioning.{key}" for key in ("modality_shift", "neighbours", "nearest")),  # how texts are told
     *(f"data.{key}" for key in ("root", "cache_dir", "workers", "download")),
 }
 # What training fills in from the data and CLIP; it may not change either, once it is there.

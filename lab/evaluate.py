@@ -241,7 +241,7 @@ def on_held_out(cfg: DictConfig) -> dict[str, Any]:
         if judge is not None:
             _, rest = floor_pictures(train, min(cfg.n, len(train) // 2), cfg.seed)
             space = judge_space(judge.to(device))
-            found |= likeness(load_autoencoder(run, device), pictures, train.view(rest), space, cfg.seed)
+            found |= likeness(load_autoencoder(run, device), pictures, train.view(rest), space)
     facts = {"run": cfg.run, **weights_of(run), "n": len(pictures), "data": pictures.fingerprint}
     told = {**facts, "held_out": found}
     folder = Path(cfg.out) if cfg.out is not None else run / "evaluation" / "held_out"

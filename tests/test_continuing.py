@@ -70,6 +70,13 @@ def test_a_clip_may_lie_elsewhere_but_not_be_trained_anew(clip_run: Path, tmp_pa
         refuse_changes(cfg, run)
 
 
+@pytest.mark.parametrize(("key", "value"), [("modality_shift", False), ("neighbours", 0), ("nearest", 99)])
+def test_how_texts_are_told_may_change(clip_run: Path, key: str, value: Any) -> None:
+    cfg = read_config(clip_run)
+    OmegaConf.update(cfg, f"conditioning.{key}", value)
+    refuse_changes(cfg, clip_run)
+
+
 def test_the_name_of_the_labs_own_clip_may_change_as_it_says_nothing(clip_run: Path, tmp_path: Path) -> None:
     run = Path(shutil.copytree(clip_run, tmp_path / "run"))
     cfg = read_config(run)

@@ -112,8 +112,9 @@ class ClipVector(ClipConditioner):
             self.register_buffer(name, value)
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:
-        """Runs remember as many pictures as they do; those of before there was a choice, none."""
-        remembered = state_dict.setdefault(f"{prefix}pictures", torch.zeros(0, self.dim))
+        """Weights bring as many pictures as they have; those of before there were any leave what is there."""
+        own = torch.zeros(0, self.dim) if self.pictures.is_meta else self.pictures
+        remembered = state_dict.setdefault(f"{prefix}pictures", own)
         self.pictures = torch.empty_like(remembered, dtype=torch.float32, device=self.pictures.device)
         super()._load_from_state_dict(state_dict, prefix, *rest)
 

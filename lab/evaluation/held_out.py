@@ -58,9 +58,7 @@ def reconstruction(autoencoder: Autoencoder, images: ImageSet) -> dict[str, floa
 
 
 @torch.no_grad()
-def likeness(
-    autoencoder: Autoencoder, held_out: ImageSet, reference: Tensor, space: FeatureSpace, seed: int = 0
-) -> dict[str, float]:
+def likeness(autoencoder: Autoencoder, held_out: ImageSet, reference: Tensor, space: FeatureSpace) -> dict[str, float]:
     """{"fid", "kid", "real_fid", "real_kid"} of held-out pictures that came back, and of these pictures themselves.
 
     Against reference pictures (R, 3, H, W). No sample of a diffusion in the latents can be expected to have less.
@@ -70,7 +68,7 @@ def likeness(
     told: dict[str, float] = {}
     for name, side in (("real_", 0), ("", 1)):
         found = space(torch.cat([batch[side].cpu() for batch in batches]))
-        told |= {f"{name}fid": fid(features, found), f"{name}kid": kid(features, found, seed)[0]}
+        told |= {f"{name}fid": fid(features, found), f"{name}kid": kid(features, found)[0]}
     return told
 
 

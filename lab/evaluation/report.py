@@ -72,8 +72,10 @@ def about(found: Worth) -> str:
     text = (
         f"{found.n} samples, as many real pictures of the same classes, and {found.held_out_n} held-out ones (of fewer "
     )
-    text += "FID is higher, whatever they are, and classes may be mixed otherwise), each against the same "
-    text += f"{found.reference} other training pictures. "
+    text += (
+        "FID is higher and coverage lower, whatever they are, and classes may be mixed otherwise), each against the "
+    )
+    text += f"same {found.reference} other training pictures. "
     text += f"Space: {found.space}; seed {found.seed}. "
     if found.judge:
         judge = found.judge

@@ -2,7 +2,8 @@
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torchmetrics.image.kid import KernelInceptionDistance
 
 from lab.errors import LabError
 from lab.evaluation import density_coverage, fid, kid, precision_recall
@@ -35,24 +36,39 @@ def test_fid_of_the_same_distribution_falls_with_n() -> None:
 
 
 def test_kid_is_unbiased_at_small_n() -> None:
-    found = [kid(drawn(40, 2 * i), drawn(40, 2 * i + 1), subsets=10, subset_size=20)[0] for i in range(20)]
+    found = [kid(drawn(40, 2 * i), drawn(40, 2 * i + 1))[0] for i in range(20)]
     mean, error = torch.tensor(found).mean(), torch.tensor(found).std() / 20**0.5
     assert abs(float(mean)) < 3 * float(error)
     assert fid(drawn(40, 0), drawn(40, 1)) > 1  # which is not
 
 
-def test_kid_tells_apart_and_depends_on_its_seed_alone() -> None:
-    one, other = drawn(300, 0), drawn(300, 1, mean=0.5)
-    mean, error = kid(one, other, subset_size=100)
-    assert mean > 5 * error > 0
-    assert kid(one, other, subset_size=100) == (mean, error) != kid(one, other, seed=1, subset_size=100)
+@pytest.mark.filterwarnings("ignore:Metric `Kernel Inception Distance` will save all")
+@pytest.mark.parametrize("shift", [0.0, 0.5])
+def test_kid_is_that_of_torchmetrics_over_all_pictures(shift: float) -> None:
+    """Which looks at subsets; one as large as both sides is all of them."""
+    one, other = drawn(1500, 0), drawn(1500, 1, mean=shift)
+    metric = KernelInceptionDistance(feature=Given(), subsets=1, subset_size=1500)
+    metric.update(one.double(), real=True)
+    metric.update(other.double(), real=False)
+    assert kid(one, other)[0] == pytest.approx(float(metric.compute()[0]), rel=1e-9)
 
 
-@pytest.mark.parametrize("count", [120, 600])
-def test_kid_is_off_by_about_its_error(count: int) -> None:
-    found = [kid(drawn(count, 2 * i), drawn(count, 2 * i + 1), subsets=30) for i in range(12)]
-    means, errors = torch.tensor(found).unbind(dim=1)
-    assert 0.3 < float(errors.mean() / means.std()) < 1.6
+class Given(nn.Module):
+    """Features that are there already."""
+
+    num_features = 8
+
+    def forward(self, features: Tensor) -> Tensor:
+        return features
+
+
+@pytest.mark.parametrize("shift", [0.0, 0.1, 0.5])
+@pytest.mark.parametrize(("real", "fake"), [(120, 120), (400, 100), (100, 400)])
+def test_kid_varies_by_its_error(real: int, fake: int, shift: float) -> None:
+    """Sets alike or not, sides of equal or other numbers."""
+    found = [kid(drawn(real, 2 * i), drawn(fake, 2 * i + 1, mean=shift)) for i in range(120)]
+    distances, errors = torch.tensor(found).unbind(dim=1)
+    assert 0.85 < float(errors.square().mean().sqrt() / distances.std()) < 1.35
 
 
 def test_precision_and_recall_of_constructed_overlaps() -> None:
@@ -71,6 +87,12 @@ def test_density_and_coverage_of_constructed_overlaps() -> None:
     density, coverage = density_coverage(real, near + 1e-6)
     assert density == pytest.approx(1, abs=0.25) and coverage == pytest.approx(0.5, abs=0.01)
     assert density_coverage(real, drawn(50, 2, mean=-50)) == (0.0, 0.0)
+
+
+def test_coverage_of_what_is_alike_grows_with_the_number_of_samples() -> None:
+    for count in (200, 800):
+        _, coverage = density_coverage(drawn(800, 0), drawn(count, 1))
+        assert coverage == pytest.approx(1 - (800 / (800 + count)) ** 5, abs=0.04)
 
 
 def test_too_few_pictures_are_refused() -> None:
