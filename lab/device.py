@@ -3,6 +3,8 @@
 import ctypes
 import os
 import platform
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Literal, get_args
 
 import torch
@@ -45,6 +47,19 @@ def keep_freed_memory() -> None:
     mallopt = ctypes.CDLL(None).mallopt
     for parameter, value in ((-4, 0), (-1, 2**31 - 1)):  # M_MMAP_MAX, M_TRIM_THRESHOLD
         mallopt(parameter, value)
+
+
+@contextmanager
+def whole_fp32(wanted: bool = True) -> Iterator[None]:
+    """Inside, where wanted, single precision on NVIDIA's GPUs is that, and not TF32, whose fractions have 10 bits."""
+    matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
+    before = matmul.allow_tf32, cudnn.allow_tf32
+    try:
+        if wanted:
+            matmul.allow_tf32 = cudnn.allow_tf32 = False
+        yield
+    finally:
+        matmul.allow_tf32, cudnn.allow_tf32 = before
 
 
 def hardware_has_bf16(device: torch.device) -> bool:

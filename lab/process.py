@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from lab.autoencoders import Autoencoder
 from lab.conditioning import Condition, Conditioner
 from lab.denoising import GuidedDenoiser, Known, Switch
-from lab.device import Precision, computes_bf16
+from lab.device import Precision, computes_bf16, whole_fp32
 from lab.diffusion import (
     SAMPLERS,
     THRESHOLDINGS,
@@ -101,7 +101,8 @@ class DiffusionProcess(nn.Module):
         return GuidedDenoiser(self._network, self.parameterization, condition, null, guidance, held, switch, known)
 
     def _network(self, x: Tensor, t: Tensor, condition: Condition) -> Tensor:
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=computes_bf16(self.precision, self.device)):
+        halved = computes_bf16(self.precision, self.device)
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=halved), whole_fp32(not halved):
             out: Tensor = self.network(x.contiguous(memory_format=torch.channels_last), t, condition)
         return out.float()
 

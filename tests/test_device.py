@@ -8,7 +8,7 @@ import sys
 import pytest
 import torch
 
-from lab.device import computes_bf16
+from lab.device import computes_bf16, whole_fp32
 from lab.errors import LabError
 
 
@@ -23,6 +23,20 @@ def test_auto_is_bf16_where_the_hardware_has_it(monkeypatch: pytest.MonkeyPatch,
 def test_another_precision_is_refused() -> None:
     with pytest.raises(LabError, match="precision=fp16: use auto, fp32 or bf16"):
         computes_bf16("fp16", torch.device("cpu"))
+
+
+def allowed_tf32() -> tuple[bool, bool]:
+    return torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
+
+
+def test_whole_fp32_is_not_tf32_and_leaves_what_was_there() -> None:
+    before = allowed_tf32()
+    with whole_fp32(False):
+        torch.backends.cuda.matmul.allow_tf32 = True
+        with whole_fp32():
+            assert allowed_tf32() == (False, False)
+        assert allowed_tf32() == (True, before[1])
+    assert allowed_tf32() == before
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="its OpenMP may be another")

@@ -232,6 +232,16 @@ def test_in_bf16_the_network_alone_is_rounded(model: DiffusionModel) -> None:
     torch.testing.assert_close(exact, rounded, rtol=0, atol=0.1)
 
 
+@pytest.mark.parametrize(("precision", "tf32"), [("fp32", False), ("bf16", True)])
+def test_single_precision_is_no_tf32(model: DiffusionModel, precision: Any, tf32: bool) -> None:
+    seen: list[bool] = []
+    model.network.register_forward_pre_hook(lambda *_: seen.append(torch.backends.cudnn.allow_tf32))
+    assert torch.backends.cudnn.allow_tf32  # torch's default
+    model.precision = precision
+    tensor(model, classes=[0])
+    assert set(seen) == {tf32}
+
+
 def test_a_precision_holds_as_long_as_it_is_asked_for(model: DiffusionModel) -> None:
     with model.in_precision("bf16"):
         assert model.precision == "bf16"
