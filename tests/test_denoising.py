@@ -98,10 +98,11 @@ def test_rows_that_fit_nothing_are_refused(model: DiffusionModel) -> None:
 def test_a_level_that_is_evaluated_twice_is_entered_once(model: DiffusionModel) -> None:
     rose = model.condition(classes=["rose"])
     half = list(model.states(rose, sampler="heun"))
-    later = list(model.states(rose, sampler="heun", latents=half[1].x_next, start_step=1))
-    assert [state.step for state in later] == [1, 2, 3, 4, 5]
-    with pytest.raises(LabError, match="start_step=2: heun is at that level a second time; use 1"):
-        model.states(rose, sampler="heun", latents=half[1].x_next, start_step=2)
+    assert half[2].t == half[3].t
+    later = list(model.states(rose, sampler="heun", latents=half[1].x_next, start_step=2))
+    assert [state.step for state in later] == [2, 3, 4, 5]
+    with pytest.raises(LabError, match="start_step=3: heun is at that level a second time; use 2"):
+        model.states(rose, sampler="heun", latents=half[2].x_next, start_step=3)
 
 
 def test_latents_must_be_those_of_this_model(model: DiffusionModel) -> None:

@@ -20,7 +20,7 @@ def plms(
 
     x (B, C, H, W) unit noise; timesteps (S,) descending, the second level named twice: t0, t1, t1, t2, ...
     Exactly S evaluations: the first at t1 repeats the step to it with the mean eps of both ends, in place of the
-    paper's Runge-Kutta start. A step from nearly pure noise is not repeated.
+    paper's Runge-Kutta start. A step from nearly pure noise is not repeated (`evaluation_times` names all levels once).
     """
     past: deque[Tensor] = deque(maxlen=4)
     before = None  # (x, eps, t) that the step to the present level came from, until it is repeated

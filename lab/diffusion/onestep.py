@@ -91,7 +91,7 @@ def heun(
     x (B, C, H, W) unit noise; timesteps (S,) descending, a corrected level named twice: t0, t1, t1, t2, t2, ...
     Exactly S evaluations: the first at a level corrects the step to it, the second goes on from there. A step to a
     level that is named once stays Euler's, as the last one is; so does one from nearly pure noise, where x / alpha
-    has no derivative to speak of.
+    has no derivative to speak of (`evaluation_times` names that level once).
     """
     visit = None  # (derivative, sigma / alpha) that a step to the present level came with, until it is corrected
     times = timesteps.tolist()

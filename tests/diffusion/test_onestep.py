@@ -174,7 +174,7 @@ def test_a_level_named_once_is_reached_by_euler() -> None:
 def test_a_step_from_nearly_pure_noise_is_not_corrected() -> None:
     """A cosine schedule starts at sigma/alpha = 20,000: a derivative there, times that, would drown the picture."""
     schedule = NoiseSchedule("cosine", 1000)
-    states = list(heun(denoiser(schedule, "v"), start(), schedule, evaluation_times("heun", schedule, 9), no_noise))
-    assert states[0].t > states[1].t == states[2].t
+    states = list(heun(denoiser(schedule, "v"), start(), schedule, schedule.spaced(4)[[0, 1, 1, 2, 2, 3]], no_noise))
     assert torch.equal(states[1].x_t, states[2].x_t)
     assert not torch.equal(states[3].x_t, states[4].x_t)
+    assert evaluation_times("heun", schedule, 6).tolist() == schedule.spaced(4)[[0, 1, 2, 2, 3, 3]].tolist()

@@ -53,19 +53,33 @@ def test_exactly_as_many_evaluations_as_steps_and_every_state_is_yielded(name: s
         torch.testing.assert_close(rebuilt, state.x_t, rtol=1e-7, atol=1e-7)
 
 
+@pytest.mark.parametrize("noise", [False, True])
 @pytest.mark.parametrize("name", list(SAMPLERS))
-def test_levels_descend_and_are_evaluated_as_often_as_the_method_asks(name: str) -> None:
-    schedule = NoiseSchedule("cosine", 100)
+def test_levels_descend_and_are_evaluated_as_often_as_the_method_asks(name: str, noise: bool) -> None:
+    """From nearly pure noise no step is corrected, and none is evaluated for it."""
+    schedule = NoiseSchedule("linear", 100, zero_terminal_snr=noise)
     for steps in range(1, 101):
         times = evaluation_times(name, schedule, steps).tolist()
         assert len(times) == steps and times[0] == 99 and times == sorted(times, reverse=True)
         often = list(Counter(times).values())  # in order of first appearance
         if name == "heun":
-            assert often[0] == 1 and set(often[1:-1]) <= {2}
-        elif name == "plms":
+            assert often[:1] == [1] and set(often[1 + noise : -1]) <= {2} and (not noise or often[:2] in ([1], [1, 1]))
+        elif name == "plms" and not noise:
             assert often == [1, 2][: len(often)] + [1] * (len(often) - 2) or steps == 2
         else:
             assert set(often) == {1}
+
+
+@pytest.mark.parametrize("schedule", ["cosine", "linear"])
+@pytest.mark.parametrize("name", list(SAMPLERS))
+def test_every_evaluation_is_of_use(name: str, schedule: str) -> None:
+    """One more, another sample."""
+    levels = NoiseSchedule(schedule, 1000)
+    samples = []
+    for steps in range(2, 8):
+        timesteps = evaluation_times(name, levels, steps)
+        samples.append(last(SAMPLERS[name](denoiser(levels, "v"), start(), levels, timesteps, step_noise)))
+    assert all(float((one - other).abs().max()) > 1e-6 for one, other in pairwise(samples))
 
 
 @pytest.mark.parametrize("steps", [0, -3, 101])
