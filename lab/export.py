@@ -86,7 +86,7 @@ def export(
     decoder   run whose decoder a run in latents gets instead of its own; numbers of what the old one painted stay
               behind, and the sheet is painted anew
     remember  whether a run conditioned on CLIP's vectors is given those of its training pictures, where it was trained
-              before runs kept them
+              before runs kept them; what was told of it and the sheet are dealt with as for another decoder
     pictures  diffusion run, on whose samples a sheet shows what an autoencoder, a CLIP or a judge makes of them
     Raises LabError for a run without a sound checkpoint, or one of that step, where `out` is the run itself, holds
     another one or one of a later step, where it cannot be written, and for a decoder of other latents.
@@ -135,12 +135,8 @@ def export(
     if decoder is not None:
         cfg.latents = {**cfg.latents, "run": str(decoder), "fingerprint": fingerprint(load_autoencoder(decoder, "cpu"))}
         write_config(cfg, out)
-        for path in [*out.glob("samples/step_*.png*"), *results(out)]:
-            path.unlink()
-        if cfg.training.preview_every:
-            model = lab.load(out)
-            request = preview_request(cfg, getattr(model.conditioner, "class_names", ()), model.conditioner)
-            sample_sheet(model, request, cfg.preview.count, out / "samples", found.step)
+    if decoder is not None or remember:
+        _paint_anew(cfg, out, found.step)
         return saved
     if cfg.task == "diffusion":
         sheets = sorted((run / "samples").glob("step_*.png"))
@@ -149,6 +145,16 @@ def export(
         _show(run, out, pictures)
     _copy_numbers(run, out, {"step": found.step})
     return saved
+
+
+def _paint_anew(cfg: DictConfig, out: Path, step: int) -> None:
+    """A sheet of what a changed copy makes; the numbers and the sheet of what it made before go."""
+    for path in [*out.glob("samples/step_*.png*"), *results(out)]:
+        path.unlink()
+    if cfg.training.preview_every:
+        model = lab.load(out)
+        request = preview_request(cfg, getattr(model.conditioner, "class_names", ()), model.conditioner)
+        sample_sheet(model, request, cfg.preview.count, out / "samples", step)
 
 
 def refuse_itself(run: Path, out: Path, is_copy: bool) -> None:

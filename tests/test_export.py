@@ -128,15 +128,20 @@ def test_a_run_from_before_is_given_pictures_to_remember(
     assert found is not None
     weights = found.tensors("weights")
     pictures = weights.pop("model.conditioner.pictures")
+    cfg = OmegaConf.load(before / "config.yaml")
+    cfg.training.preview_every = 6
+    OmegaConf.save(cfg, before / "config.yaml")
+    (before / "evaluation" / "1").mkdir(parents=True)
+    (before / "evaluation" / "1" / "evaluation.json").write_text(json.dumps({"step": found.step}))
     checkpoint.save(before / "checkpoints", found.step, {"weights": weights}, found.state)
     assert len(lab.load(before).conditioner.pictures) == 0  # type: ignore[arg-type]
     code, said = run_command(export.main, f"run={before}", "remember=true", f"out={kept}")
     assert code == 0, said
     conditioner = lab.load(kept).conditioner
+    assert (kept / "samples" / f"step_{found.step:07d}.png").is_file() and not export.results(kept)
     torch.testing.assert_close(conditioner.pictures, pictures, rtol=1e-3, atol=1e-4)
     with pytest.raises(LabError, match=r"remember=true: .* is not conditioned on CLIP's vectors"):
         export.export(class_run, tmp_path / "other", remember=True)
-    cfg = OmegaConf.load(before / "config.yaml")
     cfg.image_set = "petals 0123456789abcdef"
     OmegaConf.save(cfg, before / "config.yaml")
     with pytest.raises(LabError, match=r"remember=true: petals is not what .* was trained on, petals 0123456789abcdef"):
