@@ -61,8 +61,9 @@ class DiffusionProcess(nn.Module):
 
     @property
     def provenance(self) -> dict[str, Any]:
-        """What is told of everything that is made: the origin of the weights, and the precision that is used now."""
-        return {**self.origin, "precision": "bf16" if computes_bf16(self.precision, self.device) else "fp32"}
+        """What is told of everything that is made: the weights' origin, the precision and how requests are told."""
+        precision = "bf16" if computes_bf16(self.precision, self.device) else "fp32"
+        return {**self.origin, "precision": precision, **self.conditioner.ways}
 
     @contextmanager
     def in_precision(self, precision: Precision) -> Iterator[None]:

@@ -11,8 +11,10 @@ from PIL import Image
 
 import lab
 from lab.cli import entry_point
+from lab.conditioning import ClipVector
 from lab.config import check_types
 from lab.device import Precision
+from lab.errors import LabError
 from lab.render import grid, save_image
 from lab.runs import check_run
 
@@ -43,7 +45,7 @@ TYPES: dict[str, Any] = {
     "precision": Precision,
     "classes": Sequence[str | int] | None,
     **dict.fromkeys(("prompts", "images"), Sequence[str] | None),
-    **dict.fromkeys(("num_inference_steps", "height", "width", "batch_size"), int | None),
+    **dict.fromkeys(("num_inference_steps", "height", "width", "batch_size", "neighbours"), int | None),
     **dict.fromkeys(("guidance_scale", "rescale_phi", "guidance_parallel", "eta"), float | None),
     "guidance_interval": Sequence[float] | None,
     **dict.fromkeys(("run", "sampler", "spacing", "thresholding", "device", "out"), str | None),
@@ -67,6 +69,10 @@ def check(cfg: DictConfig) -> None:
 def main(cfg: DictConfig) -> None:
     """Sample what the configuration asks for, and write it."""
     model = lab.load(cfg.run, cfg.device, cfg.weights, cfg.precision)
+    if cfg.neighbours is not None:
+        if not isinstance(model.conditioner, ClipVector):
+            raise LabError(f"neighbours={cfg.neighbours}: {cfg.run} hears no texts by CLIP's vectors; leave it out")
+        model.conditioner.tell_by(cfg.neighbours)
     asked: dict[str, Any] = {
         key: None if cfg[key] is None else list(cfg[key]) for key in ("prompts", "classes", "images")
     }

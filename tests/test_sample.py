@@ -97,6 +97,18 @@ def test_prompts_and_pictures_ask_a_clip_run(clip_run: Path, run_command: Comman
     assert not np.array_equal(pixels(file), pixels(pictures(tmp_path / "names")[0]))
 
 
+def test_texts_may_be_told_alone(clip_run: Path, run_command: Command, tmp_path: Path) -> None:
+    for count in ("null", "4", "0", "17"):
+        asked = [f"run={clip_run}", 'prompts=["a red flower"]', f"neighbours={count}", f"out=by_{count}"]
+        code, said = run_command(lab.sample.main, *asked)
+        assert code == (2 if count == "17" else 0), said
+    assert "conditioning.neighbours=17: use 0 to conditioning.nearest=16" in said
+    files = [pictures(tmp_path / f"by_{count}")[0] for count in ("null", "4", "0")]
+    assert np.array_equal(pixels(files[0]), pixels(files[1])) and not np.array_equal(pixels(files[0]), pixels(files[2]))
+    assert [read_provenance(file).get("neighbours") for file in files] == [4, 4, None]
+    assert all(read_provenance(file)["modality_shift"] is True for file in files)
+
+
 def test_raw_weights_make_other_pictures(class_run: Path, run_command: Command, tmp_path: Path) -> None:
     for weights in ("weights", "raw"):
         asked = ["classes=[1]", f"weights={weights}", f"out={weights}", "num_inference_steps=20"]
@@ -123,6 +135,7 @@ def test_pictures_go_to_the_run_unless_told_otherwise(copied: Path, run_command:
         (["classes=[1]", "weights=best"], "weights=best: must be weights or raw"),
         (["classes=[1]", "device=toaster"], "device=toaster: cannot be used here"),
         (["classes=[1]", "eta=-1"], "eta"),
+        (["classes=[1]", "neighbours=2"], "hears no texts by CLIP's vectors; leave it out"),
         (["classes=[1]", "stpes=3"], "stpes: no such key"),
         (["classes=[]"], "classes=[]: name at least one"),
         (["classes=[1]", "prompts=[a]"], "prompts and classes are given together"),

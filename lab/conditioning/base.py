@@ -116,6 +116,11 @@ class Conditioner(nn.Module, ABC):
     def token_dim(self) -> int:
         return 0
 
+    @property
+    def ways(self) -> dict[str, Any]:
+        """How requests are told, where that may change: it belongs to what is told of a sample."""
+        return {}
+
     def prepare(self, images: ImageSet, cache_dir: str) -> dict[str, Any]:
         """Fit to the training set before training; returns what the run's config must record to be rebuilt."""
         return {}

@@ -94,9 +94,8 @@ class ClipVector(ClipConditioner):
         super().__init__(model, pretrained, dim, dropout, fingerprint)
         if not (noise >= 0 and isfinite(noise)):
             raise LabError(f"conditioning.noise={noise}: use 0 or more standard deviations")
-        if not 0 <= neighbours <= nearest:
-            raise LabError(f"conditioning.neighbours={neighbours}: use 0 to conditioning.nearest={nearest}")
-        self.neighbours, self.nearest = neighbours, nearest
+        self.nearest = nearest
+        self.tell_by(neighbours)
         self.modality_shift, self.noise, self.class_names = modality_shift, noise, tuple(class_names)
         self._vectors: Tensor | None = None  # (N, dim), of the prepared set
         self._allocate(dim)
@@ -110,6 +109,15 @@ class ClipVector(ClipConditioner):
             ("pictures", torch.zeros(0, dim)),
         ):
             self.register_buffer(name, value)
+
+    @property
+    def ways(self) -> dict[str, Any]:
+        by_pictures = {"neighbours": self.neighbours, "nearest": self.nearest} if self._tells_pictures else {}
+        return {"modality_shift": self.modality_shift, **by_pictures}
+
+    @property
+    def _tells_pictures(self) -> bool:
+        return self.neighbours > 0 and len(self.pictures) > 0
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:
         """Weights bring as many pictures as they have; those of before there were any leave what is there."""
@@ -137,6 +145,12 @@ class ClipVector(ClipConditioner):
             "fingerprint": self.fingerprint,
             "class_names": list(images.class_names),
         }
+
+    def tell_by(self, neighbours: int) -> None:
+        """Tell texts by so many pictures from now on; LabError for a number that cannot be."""
+        if not 0 <= neighbours <= self.nearest:
+            raise LabError(f"conditioning.neighbours={neighbours}: use 0 to conditioning.nearest={self.nearest}")
+        self.neighbours = neighbours
 
     def remember(self, images: ImageSet, cache_dir: str) -> None:
         """Keep vectors of the set that the run was trained on, where it was trained before runs kept them."""
@@ -171,8 +185,8 @@ class ClipVector(ClipConditioner):
 
     def asked(self, request: Request, device: torch.device) -> Condition:
         condition = super().asked(request, device)
-        told_as_pictures = self.neighbours and len(self.pictures) and request.images is None
-        return self._among_pictures(condition.vector) if told_as_pictures else condition
+        shown = request.images is not None or not self._tells_pictures
+        return condition if shown else self._among_pictures(condition.vector)
 
     def _among_pictures(self, texts: Tensor) -> Condition:
         """Standardised vectors (B, dim) -> the midst of the nearest pictures', and means of some to choose from.
