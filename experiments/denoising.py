@@ -75,13 +75,14 @@ def both_ways(model: DiffusionModel, subjects: Subjects, cfg: DictConfig) -> Bot
     """Sample, put noise on the samples again, and let the network guess them from it, without guidance."""
     settings: dict[str, Any] = {"num_inference_steps": cfg.num_inference_steps, "spacing": cfg.spacing}
     guidance = guidance_of(model, cfg)
-    states = list(model.states(subjects.condition, seed=cfg.seed, sampler="ddim", guidance=guidance, **settings))
+    condition = subjects.condition.chosen(cfg.seed, range(len(subjects)))
+    states = list(model.states(condition, seed=cfg.seed, sampler="ddim", guidance=guidance, **settings))
     latents, times = states[-1].x_next, [state.t for state in states]
     samples = model.autoencoder.decode(latents).clamp(-1, 1)
     # By other noise than they came from, or the network would have seen it all before.
     others = range(len(latents), 2 * len(latents))
-    levels = renoise(model, samples, subjects.condition, start_step=0, seed=cfg.seed, numbers=others, **settings).x
-    denoise = model.denoiser(subjects.condition, Guidance(1.0))
+    levels = renoise(model, samples, condition, start_step=0, seed=cfg.seed, numbers=others, **settings).x
+    denoise = model.denoiser(condition, Guidance(1.0))
     guessed = [denoise(x, torch.full((len(x),), t, device=x.device)).x0 for x, t in zip(levels, times, strict=False)]
     rows = {
         "forward": list(levels[:-1]),

@@ -88,7 +88,9 @@ def transfer(
 ) -> Tensor:
     """(K, W, B, 3, H, W) in [-1, 1]: K steps, W ways, B pairs; given (B, 3, H, W): pictures to start from."""
     settings = {"guidance": guidance_of(model, cfg), "spacing": cfg.spacing}
-    source = pairs.source.condition
+    source, targets = (
+        side.condition.chosen(cfg.seed, range(len(pairs.names))) for side in (pairs.source, pairs.target)
+    )
     own = cache(lambda: own_levels(model, cfg, source))
 
     @cache
@@ -100,7 +102,7 @@ def transfer(
 
     @torch.inference_mode()
     def one(way: str, number: int) -> dict[str, Tensor]:
-        target = pairs.target.condition[number : number + 1]
+        target = targets[number : number + 1]
         made = join(model, levels(way)[:, number], steps, target, cfg.batch_size, **settings)
         return {"images": torch.from_numpy(to_uint8(made))}
 

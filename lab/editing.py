@@ -172,12 +172,12 @@ def inpaint(model: DiffusionModel, images: Pictures, mask: Tensor) -> dict[str, 
 
 
 def _encoded(model: DiffusionModel, images: Pictures, condition: Condition) -> tuple[Tensor, Tensor, Condition]:
-    """Images and their latents on the model's device, and a row of the condition for each."""
+    """Images and their latents on the model's device, and a row of the condition for each, without choices."""
     targets = pictures(model, images).to(model.device)
     model.check_size(*targets.shape[2:])
     if len(condition) not in (1, len(targets)):
         raise LabError(f"condition has {len(condition)} rows for {len(targets)} images: give one, or one each")
-    condition = condition.to(model.device)
+    condition = Condition(condition.vector, condition.tokens).to(model.device)
     return (
         targets,
         model.autoencoder.encode(targets),

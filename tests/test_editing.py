@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from PIL import Image
 from torch import Tensor
 
 from lab import editing
+from lab.conditioning import Condition
 from lab.diffusion import SAMPLERS
 from lab.editing import Trajectory, inpaint, invert, pictures, renoise
 from lab.errors import LabError
@@ -64,6 +66,17 @@ def test_what_was_inverted_comes_back(model: DiffusionModel, images: Tensor) -> 
     torch.testing.assert_close(trajectory.psnr, psnr(trajectory.reconstruction, images))
     rough = inverted(model, images, fixed_point_iterations=1)
     assert bool((trajectory.psnr > rough.psnr).all())
+
+
+def test_what_may_be_told_in_several_ways_is_inverted_and_comes_back_under_one(
+    model: DiffusionModel, images: Tensor
+) -> None:
+    plain = model.condition(classes=[0, 1, 2])
+    several = Condition(plain.vector, choices=torch.stack([plain.vector.flip(0), 3 * plain.vector], dim=1))
+    for work in (invert, partial(renoise, start_step=3)):
+        one, other = (work(model, images, told, num_inference_steps=8) for told in (plain, several))
+        assert torch.equal(one.x.nan_to_num(), other.x.nan_to_num())
+        assert torch.equal(one.reconstruction, other.reconstruction)
 
 
 def test_every_level_is_a_start(model: DiffusionModel, images: Tensor) -> None:

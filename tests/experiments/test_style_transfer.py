@@ -1,6 +1,7 @@
 """Joining the way down later is switching on the way, at half the cost; and the command."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from torch import Tensor
 
 from experiments import style_transfer, switching
 from experiments.style_transfer import measure, switch_steps
-from experiments.switching import join, levels_of, own_levels, pairs_of
+from experiments.switching import Pairs, join, levels_of, own_levels, pairs_of, transfer
 from lab.conditioning import Condition
 from lab.diffusion import Guidance
 from lab.model import DiffusionModel
@@ -56,6 +57,26 @@ def test_joining_late_is_switching_on_the_way(model: DiffusionModel) -> None:
             )  # fmt: skip
             assert isinstance(alone, Tensor)
             torch.testing.assert_close(picture, alone[0], atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize("way", ["switch", "invert"])
+def test_a_pair_is_told_in_one_way_at_every_step(model: DiffusionModel, tmp_path: Path, way: str) -> None:
+    """What may be told in several ways: else frames would jump."""
+    cfg = config(classes=["rose", "tulip"], ways=[way])
+    pairs = pairs_of(model, cfg)
+
+    ways = torch.tensor([[-1.0], [1.0], [2.0]])
+    several, single = [], []
+    for side in (pairs.source, pairs.target):
+        vector = side.condition.vector
+        condition = Condition(vector, choices=vector[:, None] * ways)
+        several.append(replace(side, condition=condition))
+        single.append(replace(side, condition=condition.chosen(0, range(2))))
+    found, alone = (
+        transfer(model, cfg, Pairs(*sides), [0, 2, 5, 8], None, Parts(tmp_path / name, {}))
+        for name, sides in (("several", several), ("single", single))
+    )
+    torch.testing.assert_close(found, alone)
 
 
 def test_what_is_shared_is_computed_once(model: DiffusionModel, counted: list[int]) -> None:
