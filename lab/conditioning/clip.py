@@ -68,8 +68,8 @@ class ClipVector(ClipConditioner):
                         reaches as far as the texts, after Nukrai et al. 2022, "Text-only training for image
                         captioning using noise-injected CLIP"; not normalised again
     neighbours          texts are told as pictures: each sample gets the mean of so many, drawn from the `nearest`
-                        ones of those that the run remembers (after Sheynin et al. 2022, "KNN-Diffusion", who give
-                        the network all of them); 0 tells the text's own vector. What is no text is told as it is
+                        ones of those that the run remembers (after Sheynin et al. 2022, "KNN-Diffusion"); 0
+                        tells the text's own vector. What is no text is told as it is
     dim, fingerprint and class_names are filled in by training and kept in the run's config
     """
 
