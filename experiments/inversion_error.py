@@ -77,6 +77,7 @@ def main(cfg: DictConfig) -> None:
     for steps in cfg.steps:
         model.times(steps, "ddim", cfg.spacing)  # refused before anything is computed
     condition = model.condition(classes=classes)
+    condition = condition.chosen(cfg.seed, range(len(condition)))
     asked = {"sampler": "dpmpp_2m", "num_inference_steps": 50, "seed": cfg.seed}
     images = model.sample(condition=condition, **asked, count=1 if classes else 8, output="tensor")
     assert isinstance(images, Tensor)

@@ -20,7 +20,8 @@ from lab.render.provenance import write_whole
 logger = logging.getLogger(__name__)
 SAME = ("n", "data", "space", "reference", "judge", "clip")  # or figures do not compare
 WHERE_MEASURED = ("judge_weights", "colour_count", "cas_steps", "cas_n")  # the same, but for those without
-SAMPLED = ("sampler", "spacing", "num_inference_steps", "guidance_interval", "seed")  # in which a run's may differ
+# In which a run's samples may differ.
+SAMPLED = ("sampler", "spacing", "num_inference_steps", "guidance_interval", "neighbours", "seed")
 HOW = ("n", "colour_n", *SAMPLED)  # the samples came about
 
 

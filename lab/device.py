@@ -51,12 +51,20 @@ def keep_freed_memory() -> None:
 
 @contextmanager
 def whole_fp32(wanted: bool = True) -> Iterator[None]:
-    """Inside, where wanted, single precision on NVIDIA's GPUs is that, and not TF32, whose fractions have 10 bits."""
+    """Inside, where wanted, single precision on NVIDIA's GPUs is that, and not TF32, whose fractions have 10 bits.
+
+    Who has set torch's `fp32_precision`, which excludes these flags, has decided for himself.
+    """
     matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
-    before = matmul.allow_tf32, cudnn.allow_tf32
     try:
-        if wanted:
-            matmul.allow_tf32 = cudnn.allow_tf32 = False
+        before = (matmul.allow_tf32, cudnn.allow_tf32) if wanted else None
+    except RuntimeError:  # of another kind of setting
+        before = None
+    if before is None:
+        yield
+        return
+    matmul.allow_tf32 = cudnn.allow_tf32 = False
+    try:
         yield
     finally:
         matmul.allow_tf32, cudnn.allow_tf32 = before

@@ -101,8 +101,8 @@ def invert(
     """DDIM inversion of images under a condition (1 or B rows), up to the level of evaluation start_step.
 
     In single precision, whatever the model samples in: guidance other than 1 makes the way back sensitive to every
-    error (Mokady et al. 2023). Raises LabError for images,
-    steps and numbers of iterations that cannot be.
+    error (Mokady et al. 2023). A text is told as `sample` tells it with seed 0. Raises LabError for images, steps and
+    numbers of iterations that cannot be.
     """
     if fixed_point_iterations < 1:
         raise LabError(f"fixed_point_iterations={fixed_point_iterations}: use at least 1")
@@ -134,11 +134,12 @@ def renoise(
 
     One noise an image, by (seed, number), at all levels. Raises LabError as `invert` does.
     """
-    targets, latents, condition = _encoded(model, images, condition)
+    given = pictures(model, images)
+    numbered = range(len(given)) if numbers is None else numbers
+    if len(numbered) != len(given):
+        raise LabError(f"numbers has {len(numbered)} values for {len(given)} images: give one each")
+    targets, latents, condition = _encoded(model, given, condition, seed, numbered)
     times, settings = _way_from(model, start_step, num_inference_steps, spacing)
-    numbered = range(len(latents)) if numbers is None else numbers
-    if len(numbered) != len(latents):
-        raise LabError(f"numbers has {len(numbered)} values for {len(latents)} images: give one each")
     eps = noise(latents.shape[1:], seed, numbered).to(latents)
     schedule = model.parameterization.schedule
     levels = [latents]
@@ -171,18 +172,17 @@ def inpaint(model: DiffusionModel, images: Pictures, mask: Tensor) -> dict[str, 
     return {"known": Known(latents, known.expand(len(latents), -1, -1, -1)), "height": height, "width": width}
 
 
-def _encoded(model: DiffusionModel, images: Pictures, condition: Condition) -> tuple[Tensor, Tensor, Condition]:
-    """Images and their latents on the model's device, and a row of the condition for each, without choices."""
+def _encoded(
+    model: DiffusionModel, images: Pictures, condition: Condition, seed: int = 0, numbers: Sequence[int] | None = None
+) -> tuple[Tensor, Tensor, Condition]:
+    """Images and their latents on the model's device, and a row of the condition for each, told in one way."""
     targets = pictures(model, images).to(model.device)
     model.check_size(*targets.shape[2:])
     if len(condition) not in (1, len(targets)):
         raise LabError(f"condition has {len(condition)} rows for {len(targets)} images: give one, or one each")
-    condition = Condition(condition.vector, condition.tokens).to(model.device)
-    return (
-        targets,
-        model.autoencoder.encode(targets),
-        condition.map(lambda part: part.expand(len(targets), *part.shape[1:])),
-    )
+    rows = condition.to(model.device).map(lambda part: part.expand(len(targets), *part.shape[1:]))
+    numbered = range(len(targets)) if numbers is None else numbers
+    return targets, model.autoencoder.encode(targets), rows.chosen(seed, numbered)
 
 
 def _way_from(

@@ -23,6 +23,7 @@ import lab
 from lab.cli import entry_point
 from lab.commands import command_line
 from lab.conditioning import ClipConditioner
+from lab.conditioning.clip import tell_texts_by
 from lab.config import check_types, compose
 from lab.data import ImageSet
 from lab.device import Precision, local_device, this_process, usable
@@ -46,18 +47,19 @@ from lab.runs import check_run, load_autoencoder, pictures_of, read_config
 
 logger = logging.getLogger(__name__)
 SETTINGS = ("guidance_scale", "guidance_interval", "num_inference_steps", "sampler", "spacing", "seed", "batch_size")
-APART = ("n", "num_inference_steps", "sampler", "spacing", "seed", "guidance_interval")  # each has a folder of its own
+# Each has a folder of its own.
+APART = ("n", "num_inference_steps", "sampler", "spacing", "seed", "guidance_interval", "neighbours")
 LEAST = {
     **dict.fromkeys(("n", "cas_n"), 10),
     **dict.fromkeys(("num_inference_steps", "suspicious", "batch_size"), 1),
-    **dict.fromkeys(("cas_steps", "colour_count"), 0),
+    **dict.fromkeys(("cas_steps", "colour_count", "neighbours"), 0),
 }
 TYPES: dict[str, Any] = {
     "precision": Precision,
     **dict.fromkeys(("n", "num_inference_steps", "seed", "suspicious"), int),
     "guidance_scale": float | None,
     "guidance_interval": Sequence[float] | None,
-    **dict.fromkeys(("batch_size", "cas_n"), int | None),
+    **dict.fromkeys(("batch_size", "cas_n", "neighbours"), int | None),
     **dict.fromkeys(("cas_steps", "colour_count"), int),
     **dict.fromkeys(("sampler", "space"), str),
     **dict.fromkeys(("run", "spacing", "judge", "device", "out", "data.root", "data.cache_dir"), str | None),
@@ -111,6 +113,7 @@ def measured(cfg: DictConfig) -> dict[str, Any] | None:
         advice = "share the samples with cas_steps=0 first, and start the same alone then"
         raise LabError(f"cas_steps={cfg.cas_steps}: classifiers are trained by one process; {advice}")
     model = lab.load(cfg.run, cfg.device or str(local_device()), precision=cfg.precision)
+    tell_texts_by(model.conditioner, cfg.neighbours)
     train, held_out = (pictures_of(cfg.run, split, cfg.data) for split in ("train", "held_out"))  # type: ignore[arg-type]
     check_reference(cfg.n, len(train), len(held_out))
     check_classes(model, train)

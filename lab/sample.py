@@ -11,7 +11,7 @@ from PIL import Image
 
 import lab
 from lab.cli import entry_point
-from lab.conditioning import ClipVector
+from lab.conditioning.clip import tell_texts_by
 from lab.config import check_types
 from lab.device import Precision
 from lab.errors import LabError
@@ -69,10 +69,9 @@ def check(cfg: DictConfig) -> None:
 def main(cfg: DictConfig) -> None:
     """Sample what the configuration asks for, and write it."""
     model = lab.load(cfg.run, cfg.device, cfg.weights, cfg.precision)
-    if cfg.neighbours is not None:
-        if not isinstance(model.conditioner, ClipVector):
-            raise LabError(f"neighbours={cfg.neighbours}: {cfg.run} hears no texts by CLIP's vectors; leave it out")
-        model.conditioner.tell_by(cfg.neighbours)
+    if cfg.neighbours is not None and cfg.images is not None:
+        raise LabError(f"neighbours={cfg.neighbours}: it is for texts, and images are told as they are; leave it out")
+    tell_texts_by(model.conditioner, cfg.neighbours)
     asked: dict[str, Any] = {
         key: None if cfg[key] is None else list(cfg[key]) for key in ("prompts", "classes", "images")
     }

@@ -93,10 +93,12 @@ class Rows:
         if (then is None) != (switch_step is None):
             raise LabError("then and switch_step belong together: give the other condition and the step from which on")
         return Asked(
-            condition[self.of("condition", len(condition))],
+            condition,
+            self.of("condition", len(condition)),
             guidance,
             self.each("numbers", range(self.total) if numbers is None else numbers, torch.int64),
-            None if then is None else then[self.of("then", len(then))],
+            then,
+            None if then is None else self.of("then", len(then)),
             None if switch_step is None else self.each("switch_step", switch_step, torch.int64),
             None if latents is None else latents[self.of("latents", len(latents))],
             None if known is None else known[self.of("known", len(known.x0))],
@@ -124,12 +126,17 @@ class Rows:
 
 @dataclass(frozen=True)
 class Asked:
-    """What every sample is asked for and starts from, a row a sample; None where there is nothing of the kind."""
+    """What every sample is asked for and starts from, a row a sample; None where there is nothing of the kind.
+
+    Of conditions, which may have many choices, which row each sample takes.
+    """
 
     condition: Condition
+    told: Tensor
     guidance: Guidance
     numbers: Tensor
     then: Condition | None
+    told_then: Tensor | None
     switch_step: Tensor | None
     latents: Tensor | None
     known: Known | None
@@ -137,10 +144,10 @@ class Asked:
     def of(self, chunk: Tensor) -> dict[str, Any]:
         """The rows of some samples (B,), as `DiffusionModel.states` takes them."""
         return {
-            "condition": self.condition[chunk],
+            "condition": self.condition[self.told[chunk]],
             "guidance": self.guidance.rows(chunk),
             "numbers": self.numbers[chunk].tolist(),
-            "then": taken(self.then, chunk),
+            "then": None if self.then is None or self.told_then is None else self.then[self.told_then[chunk]],
             "switch_step": taken(self.switch_step, chunk),
             "latents": taken(self.latents, chunk),
             "known": taken(self.known, chunk),

@@ -31,12 +31,31 @@ def allowed_tf32() -> tuple[bool, bool]:
 
 def test_whole_fp32_is_not_tf32_and_leaves_what_was_there() -> None:
     before = allowed_tf32()
-    with whole_fp32(False):
-        torch.backends.cuda.matmul.allow_tf32 = True
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
+    try:
+        with whole_fp32(False):
+            assert allowed_tf32() == (True, True)
         with whole_fp32():
             assert allowed_tf32() == (False, False)
-        assert allowed_tf32() == (True, before[1])
-    assert allowed_tf32() == before
+        assert allowed_tf32() == (True, True)
+    finally:
+        torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32 = before
+
+
+TF32 = """
+import torch
+from lab.device import whole_fp32
+torch.backends.cuda.matmul.fp32_precision = torch.backends.cudnn.conv.fp32_precision = "tf32"
+for wanted in (True, False):
+    with whole_fp32(wanted):
+        print(torch.backends.cuda.matmul.fp32_precision)
+"""
+
+
+def test_what_a_person_said_of_single_precision_holds() -> None:
+    """In a process of its own: torch allows no way back."""
+    said = subprocess.run([sys.executable, "-c", TF32], capture_output=True, check=True, text=True).stdout
+    assert said.split() == ["tf32", "tf32"]
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="its OpenMP may be another")

@@ -182,6 +182,7 @@ def test_what_is_asked_otherwise_lies_apart() -> None:
     for overrides, name in (
         ([], "2"),
         (["seed=1", "sampler=ddim"], "2_sampler-ddim_seed-1"),
+        (["neighbours=0"], "2_neighbours-0"),
         (["guidance_interval=[0.1,0.8]", "space=timm/resnet18"], "2_guidance_interval-0.1-0.8"),
     ):
         made, found = evaluate.folders_of(compose("evaluate", [f"run={run}", *overrides]), 2.0)

@@ -234,11 +234,15 @@ def test_in_bf16_the_network_alone_is_rounded(model: DiffusionModel) -> None:
 
 @pytest.mark.parametrize(("precision", "tf32"), [("fp32", False), ("bf16", True)])
 def test_single_precision_is_no_tf32(model: DiffusionModel, precision: Any, tf32: bool) -> None:
+    matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
     seen: list[bool] = []
-    model.network.register_forward_pre_hook(lambda *_: seen.append(torch.backends.cudnn.allow_tf32))
-    assert torch.backends.cudnn.allow_tf32  # torch's default
-    model.precision = precision
-    tensor(model, classes=[0])
+    model.network.register_forward_pre_hook(lambda *_: seen.extend([matmul.allow_tf32, cudnn.allow_tf32]))
+    model.precision, before = precision, (matmul.allow_tf32, cudnn.allow_tf32)
+    matmul.allow_tf32 = cudnn.allow_tf32 = True
+    try:
+        tensor(model, classes=[0])
+    finally:
+        matmul.allow_tf32, cudnn.allow_tf32 = before
     assert set(seen) == {tf32}
 
 

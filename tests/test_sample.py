@@ -11,6 +11,8 @@ from PIL import Image
 
 import lab
 import lab.sample
+from lab.conditioning.clip import tell_texts_by
+from lab.errors import LabError
 from lab.render import read_provenance
 from lab.sample import file_name
 
@@ -102,11 +104,23 @@ def test_texts_may_be_told_alone(clip_run: Path, run_command: Command, tmp_path:
         asked = [f"run={clip_run}", 'prompts=["a red flower"]', f"neighbours={count}", f"out=by_{count}"]
         code, said = run_command(lab.sample.main, *asked)
         assert code == (2 if count == "17" else 0), said
-    assert "conditioning.neighbours=17: use 0 to conditioning.nearest=16" in said
+    assert "neighbours=17: use 0 to the run's conditioning.nearest=16" in said
     files = [pictures(tmp_path / f"by_{count}")[0] for count in ("null", "4", "0")]
     assert np.array_equal(pixels(files[0]), pixels(files[1])) and not np.array_equal(pixels(files[0]), pixels(files[2]))
     assert [read_provenance(file).get("neighbours") for file in files] == [4, 4, None]
     assert all(read_provenance(file)["modality_shift"] is True for file in files)
+
+
+def test_neighbours_that_cannot_be_told_by_are_refused(clip_run: Path, run_command: Command, tmp_path: Path) -> None:
+    Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
+    code, said = run_command(lab.sample.main, f"run={clip_run}", f"images=[{tmp_path / 'a.png'}]", "neighbours=4")
+    assert (code, "images are told as they are" in said) == (2, True), said
+    conditioner = lab.load(clip_run).conditioner
+    conditioner.pictures = conditioner.pictures[:0]  # type: ignore[index]
+    tell_texts_by(conditioner, None)
+    tell_texts_by(conditioner, 0)
+    with pytest.raises(LabError, match=r"neighbours=4: the run is from before .* lab\.export run=\.\.\. remember=true"):
+        tell_texts_by(conditioner, 4)
 
 
 def test_raw_weights_make_other_pictures(class_run: Path, run_command: Command, tmp_path: Path) -> None:

@@ -58,6 +58,15 @@ class ClipConditioner(Conditioner):
         return self._clip
 
 
+def tell_texts_by(conditioner: Conditioner, neighbours: int | None) -> None:
+    """Where a number is given: a run's texts are told by so many pictures. LabError for a run that hears none so."""
+    if neighbours is None:
+        return
+    if not isinstance(conditioner, ClipVector):
+        raise LabError(f"neighbours={neighbours}: this run hears no texts by CLIP's vectors; leave it out")
+    conditioner.tell_by(neighbours)
+
+
 class ClipVector(ClipConditioner):
     """Unit-norm CLIP vectors, standardised over the training set, or a learned null vector.
 
@@ -94,8 +103,9 @@ class ClipVector(ClipConditioner):
         super().__init__(model, pretrained, dim, dropout, fingerprint)
         if not (noise >= 0 and isfinite(noise)):
             raise LabError(f"conditioning.noise={noise}: use 0 or more standard deviations")
-        self.nearest = nearest
-        self.tell_by(neighbours)
+        if not 0 <= neighbours <= nearest:
+            raise LabError(f"conditioning.neighbours={neighbours}: use 0 to conditioning.nearest={nearest}")
+        self.neighbours, self.nearest = neighbours, nearest
         self.modality_shift, self.noise, self.class_names = modality_shift, noise, tuple(class_names)
         self._vectors: Tensor | None = None  # (N, dim), of the prepared set
         self._allocate(dim)
@@ -149,7 +159,10 @@ class ClipVector(ClipConditioner):
     def tell_by(self, neighbours: int) -> None:
         """Tell texts by so many pictures from now on; LabError for a number that cannot be."""
         if not 0 <= neighbours <= self.nearest:
-            raise LabError(f"conditioning.neighbours={neighbours}: use 0 to conditioning.nearest={self.nearest}")
+            raise LabError(f"neighbours={neighbours}: use 0 to the run's conditioning.nearest={self.nearest}")
+        if neighbours and not len(self.pictures):
+            advice = "python -m lab.export run=... remember=true makes a copy that does"
+            raise LabError(f"neighbours={neighbours}: the run is from before runs remembered pictures; {advice}")
         self.neighbours = neighbours
 
     def remember(self, images: ImageSet, cache_dir: str) -> None:
@@ -195,7 +208,8 @@ class ClipVector(ClipConditioner):
         """
         pictures, nearest = self.pictures.to(texts), min(self.nearest, len(self.pictures))
         cosines = normalize(texts, dim=1) @ normalize(self(pictures).vector, dim=1).T
-        found = pictures[cosines.topk(nearest, dim=1).indices]  # (B, nearest, dim)
+        rows = cosines.topk(nearest, dim=1).indices.sort(dim=1).values  # which of two is nearer does not matter
+        found = pictures[rows]  # (B, nearest, dim)
         draw = generator(0, "neighbours")
         some = torch.stack([torch.randperm(nearest, generator=draw)[: self.neighbours] for _ in range(CHOICES)])
         means = normalize(found[:, some].mean(dim=2), dim=-1)
