@@ -3,7 +3,7 @@
 A CLIP's texts lie beside its pictures, and a network that was trained on pictures' vectors is asked with texts'. Three
 cures: noise on the vectors in training, and when sampling texts moved by the difference of both means, or told by the
 pictures nearest to them. Colours are asked for with flowers that have them and that do not, and all classes by their
-names: with none of the three, each, and together.
+names: of each run, with and without noise in training, in each way that it has.
 """
 
 import logging

@@ -46,7 +46,7 @@ from lab.training.diffusion import sample_sheet
 from lab.training.log import TrainingLog
 
 logger = logging.getLogger(__name__)
-REMEMBERS = f"{ClipVector.__module__.rpartition('.')[0]}.{ClipVector.__name__}"
+REMEMBERS = "lab.conditioning.ClipVector"
 SMALL = Path("results/small")  # where copies go that have no other place
 SHOWN_ON = "of_"  # a sheet's name: this and the diffusion run whose samples it shows
 KEPT = (CONFIG, "log.csv", "loss.png", "loss.png.json")

@@ -63,7 +63,7 @@ class DiffusionProcess(nn.Module):
     def provenance(self) -> dict[str, Any]:
         """What is told of everything that is made: the weights' origin, the precision and how requests are told."""
         precision = "bf16" if computes_bf16(self.precision, self.device) else "fp32"
-        return {**self.origin, "precision": precision, **self.conditioner.ways}
+        return {**self.origin, "precision": precision, **self.conditioner.telling}
 
     @contextmanager
     def in_precision(self, precision: Precision) -> Iterator[None]:

@@ -117,7 +117,7 @@ class Conditioner(nn.Module, ABC):
         return 0
 
     @property
-    def ways(self) -> dict[str, Any]:
+    def telling(self) -> dict[str, Any]:
         """How requests are told, where that may change: it belongs to what is told of a sample."""
         return {}
 

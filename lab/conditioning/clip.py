@@ -121,7 +121,7 @@ class ClipVector(ClipConditioner):
             self.register_buffer(name, value)
 
     @property
-    def ways(self) -> dict[str, Any]:
+    def telling(self) -> dict[str, Any]:
         by_pictures = {"neighbours": self.neighbours, "nearest": self.nearest} if self._tells_pictures else {}
         return {"modality_shift": self.modality_shift, **by_pictures}
 
