@@ -68,8 +68,8 @@ def lines_of(rows: Sequence[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
     lines: dict[str, list[dict[str, Any]]] = {}
     for row in made:
         name = Path(row["run"]).name if short else row["run"]
-        label = ", ".join([name, *(f"{key.replace('_', ' ')} {row[key]}" for key in differs if row.get(key) is not None)])
-        lines.setdefault(label, []).append(row)
+        told = [f"{key.replace('_', ' ')} {row[key]}" for key in differs if row.get(key) is not None]
+        lines.setdefault(", ".join([name, *told]), []).append(row)
     return lines
 
 

@@ -113,7 +113,7 @@ def test_compare_puts_runs_beside_real_pictures(
     assert one.startswith(f"{tmp_path},2") and real.startswith('"real pictures, n = 24"')
     assert held_out.startswith('"held out, n = 40"') and "The judge is right about" in said
     assert header.endswith("sampler,spacing,num_inference_steps,guidance_interval,neighbours,seed")
-    assert one.endswith(",24,0,unipc,karras,2,0.3 to 1,0")
+    assert one.endswith(",24,0,unipc,karras,2,0.3 to 1,,0")
 
 
 def test_another_space_has_its_own_folder_and_the_same_samples(
