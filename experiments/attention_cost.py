@@ -17,8 +17,7 @@ from omegaconf import DictConfig
 
 from experiments.attention_drawing import FITTED, fit, frames, plots, series
 from experiments.attentions import CONTENDERS, FUSED, KEPT, LINEAR, OURS, Row, Sizes, measure
-from experiments.common import Report, to_csv
-from experiments.sweeps import plain
+from experiments.common import Report, plain, to_csv
 from experiments.timing import machine
 from lab import LabError
 from lab.cli import entry_point

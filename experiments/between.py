@@ -14,7 +14,7 @@ from experiments.subjects import Score
 from lab.conditioning import Condition
 from lab.diffusion import lerp, slerp
 from lab.model import DiffusionModel
-from lab.parts import Part, Parts
+from lab.parts import Part, Parts, named
 from lab.render import from_uint8, to_uint8
 from lab.seeding import noise
 
@@ -69,7 +69,7 @@ def walk(
 
     chunks = torch.arange(len(point)).split(settings.get("batch_size") or model.sampling.batch_size)
     found = [
-        parts.get(f"rows_{int(rows[0]):06d}", lambda rows=rows: pieces(rows))["images"]  # type: ignore[misc]
+        parts.get(named("rows", rows), lambda rows=rows: pieces(rows))["images"]  # type: ignore[misc]
         for rows in tqdm(chunks, desc="interpolation", leave=False, disable=None)
     ]
     pictures = from_uint8(torch.cat(found))

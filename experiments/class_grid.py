@@ -10,7 +10,7 @@ from omegaconf import DictConfig
 from torch import Tensor
 
 import lab
-from experiments.common import SAMPLING, SAMPLING_TYPES, Report, check_sampling, sampling_facts, write_table
+from experiments.common import SAMPLING_TYPES, Report, check_sampling, sampling_facts, sampling_of, write_table
 from experiments.developing import develop, film
 from experiments.subjects import ask
 from lab import LabError
@@ -22,6 +22,7 @@ from lab.commands import command_line
 from lab.config import check_types
 from lab.evaluators import clip_of, judge_of
 from lab.judging import recognised
+from lab.judging.recognition import AMONG
 from lab.parts import Parts
 from lab.render import Scrub, Section, from_uint8, grid, save_image, save_video
 from lab.runs import check_run
@@ -51,6 +52,11 @@ def named_by(clip: Clip, names: Sequence[str]) -> Callable[[Tensor], Tensor]:
     return lambda images: clip.encode_images(images).cpu() @ texts.T
 
 
+def share(hits: Tensor) -> float:
+    """How many of (B,) are true."""
+    return float(hits.float().mean())
+
+
 def run(cfg: DictConfig) -> Report:
     """Sample, and write a grid, a video and a table."""
     model = lab.load(cfg.run, cfg.device, precision=cfg.precision)
@@ -62,7 +68,7 @@ def run(cfg: DictConfig) -> Report:
     folder = Path(cfg.out) if cfg.out is not None else Path(cfg.run) / "class_grid"
     facts = sampling_facts(model, cfg) | {"classes": subjects.names}
     rows = torch.arange(len(subjects)).repeat_interleave(cfg.count)
-    settings = {key: facts["asked"][key] for key in SAMPLING}
+    settings = sampling_of(cfg)
     stages = develop(model, subjects.condition[rows], range(len(rows)), settings, Parts(folder, facts))
     captions = [subjects.names[int(row)] for row in rows]
     layout = {"captions": captions, "columns": cfg.columns, "cell": CELL}
@@ -81,16 +87,19 @@ def run(cfg: DictConfig) -> Report:
     for critic, (about, scores) in critics.items():
         asked = subjects.repeated(cfg.count).classes
         first, five = recognised(scores, from_uint8(stages[-1]), asked)
-        columns |= {f"first by {critic}": first.int().tolist(), f"among five by {critic}": five.int().tolist()}
-        shares = [float(hits.float().mean()) for hits in (first, five)]
-        text += f" {about} finds the right one of {len(names)} classes first for {shares[0]:.0%} of the samples, and "
-        text += f"among five for {shares[1]:.0%}."
+        columns[f"first by {critic}"] = first.int().tolist()
+        text += f" {about} finds the right one of {len(names)} classes first for {share(first):.0%} of the samples"
+        if len(names) > AMONG:  # among five of five is always true
+            columns[f"among five by {critic}"] = five.int().tolist()
+            text += f", and among five for {share(five):.0%}"
+        text += "."
     write_table(folder / "class_grid.csv", columns)
     logger.info(text)
     labels = [f"evaluation {k + 1}" for k in range(len(stages) - 1)] + ["the samples"]
     scrub = Scrub(path, size, "what the network takes the picture for", labels, cfg.fps, len(stages) - 1)
     command = command_line("experiments.class_grid", cfg)
-    sheet = Section("Classes", text, images=[(folder / "class_grid.png", "a sample a class")], command=command)
+    shown = f"the first {cfg.count} samples of each class" if cfg.count > 1 else "a sample a class"
+    sheet = Section("Classes", text, images=[(folder / "class_grid.png", shown)], command=command)
     return Report(folder, "What has it learned?", [sheet, Section("On the way", scrubs=[scrub])])
 
 

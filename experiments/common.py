@@ -3,6 +3,7 @@
 import csv
 import io
 import logging
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -55,17 +56,33 @@ def check_sampling(cfg: DictConfig) -> None:
     for key in ("count", "num_inference_steps", "batch_size"):
         if key in cfg and cfg[key] is not None and cfg[key] < 1:
             raise LabError(f"{key}={cfg[key]}: use at least 1")
-    if not cfg.fps > 0:
+    if not 0 < cfg.fps < math.inf:
         raise LabError(f"fps={cfg.fps:g}: use more than 0")
     if cfg.guidance_interval is not None:
         check_interval("guidance_interval", cfg.guidance_interval)
     check_video(cfg.video)
 
 
+def plain(cfg: Any) -> Any:
+    """Lists and dictionaries in place of a config's nodes."""
+    return OmegaConf.to_container(cfg) if OmegaConf.is_config(cfg) else cfg
+
+
+def sampling_of(cfg: DictConfig) -> dict[str, Any]:
+    """SAMPLING as `DiffusionModel.sample` takes it."""
+    return {key: plain(cfg[key]) for key in SAMPLING}
+
+
+def facts_of(model: DiffusionModel, asked: Mapping[str, Any]) -> dict[str, Any]:
+    """What samples depend on: the weights, and how they are made, by the run's defaults where nothing is asked."""
+    given = {key: value for key, value in asked.items() if value is not None}
+    facts = {**model.provenance, **vars(model.sampling), **given}
+    return facts if model.autoencoder.bounded else {**facts, "thresholding": None}  # latents are not held in
+
+
 def sampling_facts(model: DiffusionModel, cfg: DictConfig) -> dict[str, Any]:
-    """What samples depend on: the weights, what the run keeps as its defaults, and under "asked" what was asked for."""
-    asked = OmegaConf.masked_copy(cfg, [*SAMPLING, "count"])
-    return {**model.provenance, **vars(model.sampling), "asked": OmegaConf.to_container(asked)}
+    """The same of an experiment with plain samples."""
+    return facts_of(model, {**sampling_of(cfg), "count": cfg.count})
 
 
 def spread(model: DiffusionModel, count: int = 8) -> list[int] | None:

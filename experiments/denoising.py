@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 from PIL import Image
 from torch import Tensor
 
 import lab
-from experiments.common import Report, check_sampling, write_table
+from experiments.common import Report, check_sampling, facts_of, plain, write_table
 from experiments.subjects import Subjects, ask
 from experiments.switching import guidance_of
 from lab import LabError
@@ -142,15 +142,9 @@ def run(cfg: DictConfig) -> Report:
     model.times(cfg.num_inference_steps, "ddim", cfg.spacing)  # refused before anything is computed
     subjects = ask(model, cfg.classes, cfg.prompts, count=6, guided=False).repeated(cfg.count)
     folder = Path(cfg.out) if cfg.out is not None else Path(cfg.run) / "denoising"
-    asked = OmegaConf.masked_copy(
-        cfg, ["num_inference_steps", "guidance_scale", "guidance_interval", "spacing", "seed"]
-    )
-    facts = {
-        **model.provenance,
-        **vars(model.sampling),
-        "asked": OmegaConf.to_container(asked),
-        "subjects": subjects.names,
-    }
+    keys = ("num_inference_steps", "guidance_scale", "guidance_interval", "spacing", "seed")
+    asked = {key: plain(cfg[key]) for key in keys}
+    facts = facts_of(model, {**asked, "sampler": "ddim"}) | {"subjects": subjects.names}
     both = both_ways(model, subjects, cfg)
     path = folder / f"denoising.{cfg.video}"
     size = save_video(frames(both, subjects), path, facts, cfg.fps)

@@ -11,7 +11,7 @@ from tqdm.auto import tqdm
 from lab.conditioning import Condition
 from lab.diffusion import SamplerState
 from lab.model import DiffusionModel
-from lab.parts import Parts
+from lab.parts import Parts, named
 from lab.render import from_uint8, grid, to_uint8
 from lab.render.moving import alike
 
@@ -43,7 +43,7 @@ def develop(
 
     chunks = torch.arange(len(condition)).split(settings.get("batch_size") or model.sampling.batch_size)
     found = [
-        parts.get(f"rows_{int(chunk[0]):06d}", lambda chunk=chunk: pieces(chunk))["stages"]  # type: ignore[misc]
+        parts.get(named("rows", chunk), lambda chunk=chunk: pieces(chunk))["stages"]  # type: ignore[misc]
         for chunk in tqdm(chunks, desc="sampling", leave=False, disable=None)
     ]
     return torch.cat(found, dim=1)

@@ -9,11 +9,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 from torch import Tensor
 
 import lab
-from experiments.common import SAMPLING, SAMPLING_TYPES, sampling_facts, spread
+from experiments.common import SAMPLING_TYPES, sampling_facts, sampling_of, spread
 from lab import LabError, runs
 from lab.cli import entry_point
 from lab.commands import command_line
@@ -86,8 +86,7 @@ def look(run: Path, cfg: DictConfig, folder: Path) -> Section:
     """A sheet of one model's samples, with what it was trained on and how long."""
     model = lab.load(run, cfg.device, precision=cfg.precision)
     asked = subjects_of(model)
-    settings: Any = OmegaConf.to_container(OmegaConf.masked_copy(cfg, list(SAMPLING)))
-    samples = model.sample(**asked, **settings, count=cfg.count, output="tensor")
+    samples = model.sample(**asked, **sampling_of(cfg), count=cfg.count, output="tensor")
     assert isinstance(samples, Tensor)
     path, names = folder / f"{run.name}.png", next(iter(asked.values()), None)
     facts = {**sampling_facts(model, cfg), **asked}

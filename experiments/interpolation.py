@@ -24,9 +24,8 @@ from experiments.between_report import (
     table_of,
     told,
 )
-from experiments.common import SAMPLING, SAMPLING_TYPES, Report, check_sampling, sampling_facts, write_table
+from experiments.common import SAMPLING_TYPES, Report, check_sampling, sampling_facts, sampling_of, write_table
 from experiments.subjects import Score, Subjects, ask, verdict_of
-from experiments.sweeps import plain
 from lab import LabError
 from lab.cli import entry_point
 from lab.commands import command_line
@@ -47,10 +46,9 @@ TYPES: dict[str, Any] = {
     **dict.fromkeys(("points", "other_seed"), int),
     "judge": str | None,
 }
-TEXT = (
-    "One way changes what is asked for and keeps the noise, the other keeps what is asked for and changes the noise. "
-    "The distance from one frame to the next tells how evenly the picture changes."
-)
+BOTH = "One way changes what is asked for and keeps the noise, the other keeps what is asked for and changes the noise."
+FROM_NOISE = "From one noise to another, on an arc: the run knows nothing that could be asked for."
+EVENLY = "The distance from one frame to the next tells how evenly the picture changes."
 
 
 def check(cfg: DictConfig) -> None:
@@ -113,7 +111,7 @@ def run(cfg: DictConfig) -> Report:
         **{key: cfg[key] for key in ("other_seed", "points")},
     }
     ends, seeds = subjects.condition if subjects else model.condition(), (cfg.seed, cfg.other_seed)
-    settings = {key: plain(cfg[key]) for key in SAMPLING}
+    settings = sampling_of(cfg)
     scores, about = scores_of(model, subjects, cfg)
     ways = walk(model, ends, seeds, cfg.points, cfg.count, settings, Parts(folder, facts))
     measured = measure(ways, scores)
@@ -145,7 +143,7 @@ def written(
     return [
         Section(
             "Both ways" if subjects else "From noise to noise",
-            TEXT,
+            f"{BOTH if subjects else FROM_NOISE} {EVENLY}",
             scrubs=[scrub],
             command=command_line("experiments.interpolation", cfg),
         ),

@@ -15,7 +15,8 @@ from omegaconf import DictConfig
 from torch import Tensor
 
 import lab
-from experiments.common import log_log, spread, to_csv
+from experiments.common import facts_of, log_log, to_csv
+from experiments.subjects import ask
 from lab.cli import entry_point
 from lab.commands import command_line
 from lab.config import check_types
@@ -31,6 +32,7 @@ TYPES: dict[str, Any] = {
     "precision": Precision,
     **dict.fromkeys(("steps", "iterations"), Sequence[int]),
     "classes": Sequence[str | int] | None,
+    "prompts": Sequence[str] | None,
     **dict.fromkeys(("run", "spacing", "device", "out"), str | None),
     "seed": int,
 }
@@ -73,18 +75,17 @@ def measure(model: DiffusionModel, images: Tensor, condition: Any, cfg: DictConf
 def main(cfg: DictConfig) -> None:
     """Measure, and write a table, a plot, a grid and a page."""
     model = lab.load(cfg.run, cfg.device, precision=cfg.precision)
-    classes = list(cfg.classes) if cfg.classes is not None else spread(model)
     for steps in cfg.steps:
         model.times(steps, "ddim", cfg.spacing)  # refused before anything is computed
-    condition = model.condition(classes=classes)
-    condition = condition.chosen(cfg.seed, range(len(condition)))
-    asked = {"sampler": "dpmpp_2m", "num_inference_steps": 50, "seed": cfg.seed}
-    images = model.sample(condition=condition, **asked, count=1 if classes else 8, output="tensor")
+    subjects = ask(model, cfg.classes, cfg.prompts, count=8, guided=False)
+    condition = subjects.condition.chosen(cfg.seed, range(len(subjects)))
+    asked: dict[str, Any] = {"sampler": "dpmpp_2m", "num_inference_steps": 50, "seed": cfg.seed}
+    images = model.sample(condition=condition, **asked, output="tensor")
     assert isinstance(images, Tensor)
     rows, back = measure(model, images, condition, cfg)
     folder = Path(cfg.out) if cfg.out is not None else Path(cfg.run) / "inversion_error"
     tried = {"steps": list(cfg.steps), "iterations": list(cfg.iterations), "spacing": cfg.spacing}
-    facts = {**model.provenance, "images": {**vars(model.sampling), **asked, "classes": classes}, **tried}
+    facts = {**model.provenance, "images": {**facts_of(model, asked), **subjects.facts}, **tried}
     names = {count: f"{count} iteration{'s' * (count > 1)}" for count in cfg.iterations}
     lines = {name: [(r.steps, r.error) for r in rows if r.iterations == count] for count, name in names.items()}
     labels = ("Inverted and sampled again", "levels", "error (RMS, pixels in ±1)")

@@ -19,7 +19,7 @@ from PIL import Image
 from torch import Tensor
 
 import lab
-from experiments.common import SAMPLING, SAMPLING_TYPES, Report, sampling_facts, to_csv
+from experiments.common import SAMPLING_TYPES, Report, sampling_facts, sampling_of, to_csv
 from lab import LabError
 from lab.cli import entry_point
 from lab.clip.captions import class_prompts, with_articles
@@ -151,7 +151,7 @@ def measure(
     conditioner.modality_shift, conditioner.neighbours = way.shift, way.neighbours
     names, run = list(conditioner.class_names), str(model.provenance["run"])
     facts = {**sampling_facts(model, cfg), **asdict(way), "nearest": conditioner.nearest}
-    settings = {key: facts["asked"][key] for key in SAMPLING}
+    settings = sampling_of(cfg)
     prompts = [with_articles(f"a {colour} {name}") for name in species for colour in cfg.colours]
     made = ask(model, prompts, cfg.count, settings, Parts(folder / "colours", {**facts, "prompts": prompts}))
     asked_for = list(cfg.colours) * len(species)

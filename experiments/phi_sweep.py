@@ -81,11 +81,6 @@ def told(swept: Swept, prediction_type: str) -> str:
     return f"{words}. {outlines}" + why * (prediction_type != "eps" and low < 1 and early)
 
 
-def prediction_of(run: str) -> str:
-    """What the run's network predicts: eps, x0 or v."""
-    return str(read_config(run).diffusion.prediction_type)
-
-
 def check(cfg: DictConfig) -> None:
     """LabError for what no sweep can have, and for the one scale at which phi does nothing."""
     check_sweep(cfg, KIND)
@@ -98,7 +93,8 @@ def run(cfg: DictConfig) -> Report:
     report, swept = run_sweep(cfg, KIND)
     path = report.folder / "gains.png"
     save_image(gains(swept), path, {"run": cfg.run, "guidance_scale": cfg.guidance_scale, "rescale_phi": swept.values})
-    gain = Section("Gain", told(swept, prediction_of(cfg.run)), images=[(path, "means over all pictures")])
+    text = told(swept, str(read_config(cfg.run).diffusion.prediction_type))
+    gain = Section("Gain", text, images=[(path, "means over all pictures")])
     return replace(report, sections=[*report.sections, gain])
 
 

@@ -17,7 +17,8 @@ from PIL import Image
 from torch import Tensor
 
 import lab
-from experiments.common import log_log, spread, to_csv
+from experiments.common import facts_of, log_log, to_csv
+from experiments.subjects import ask
 from lab.cli import entry_point
 from lab.commands import command_line
 from lab.config import check_types
@@ -36,6 +37,7 @@ TYPES: dict[str, Any] = {
     **dict.fromkeys(("samplers",), Sequence[str]),
     "steps": Sequence[int],
     "classes": Sequence[str | int] | None,
+    "prompts": Sequence[str] | None,
     **dict.fromkeys(("run", "spacing", "device", "out"), str | None),
     "guidance_scale": float | None,
     "seed": int,
@@ -112,14 +114,13 @@ def main(cfg: DictConfig) -> None:
     """Measure, and write a table, a plot, a grid and a page."""
     model = lab.load(cfg.run, cfg.device, precision=cfg.precision)
     asked: dict[str, Any] = {"seed": cfg.seed, "guidance_scale": cfg.guidance_scale, "spacing": cfg.spacing}
-    asked["classes"] = list(cfg.classes) if cfg.classes is not None else spread(model)
     for name in cfg.samplers:
         for steps in cfg.steps:
             model.times(steps, name, cfg.spacing)  # refused before anything is computed
-    asked["count"] = 1 if asked["classes"] else 8
-    rows, pictures = compare(model, cfg, asked)
+    subjects = ask(model, cfg.classes, cfg.prompts, count=8, guided=False)
+    rows, pictures = compare(model, cfg, {**asked, "condition": subjects.condition})
     folder = Path(cfg.out) if cfg.out is not None else Path(cfg.run) / "sampler_comparison"
-    facts = {**model.provenance, **vars(model.sampling), **{k: v for k, v in asked.items() if v is not None}}
+    facts = {**facts_of(model, asked), **subjects.facts}
     facts |= {"sampler": list(cfg.samplers), "num_inference_steps": list(cfg.steps)}
     facts["reference"] = OmegaConf.to_container(cfg.reference)
     columns = [str(steps) for steps in cfg.steps]

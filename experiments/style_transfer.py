@@ -17,8 +17,7 @@ from PIL import Image
 from torch import Tensor
 
 import lab
-from experiments.common import Report, check_sampling, write_table
-from experiments.sweeps import plain
+from experiments.common import Report, check_sampling, facts_of, plain, write_table
 from experiments.switching import Pairs, pairs_of, transfer
 from lab import LabError
 from lab.cli import entry_point
@@ -79,6 +78,10 @@ def check(cfg: DictConfig) -> None:
     for way in cfg.ways:
         if way not in WAYS:
             raise LabError(f"ways={way}: use some of {', '.join(WAYS)}")
+    if cfg.images is not None and not set(cfg.ways) - {"switch"}:
+        raise LabError(
+            f"images={list(cfg.images)}: only inversion and renoise begin with them; add one of these to ways"
+        )
     if not cfg.ways:
         raise LabError(f"ways=[]: name some of {', '.join(WAYS)}")
 
@@ -166,7 +169,7 @@ def run(cfg: DictConfig) -> Report:
     folder = Path(cfg.out) if cfg.out is not None else Path(cfg.run) / "style_transfer"
     asked = {key: plain(cfg[key]) for key in SETTINGS}
     given = pictures(model, list(cfg.images)) if cfg.images is not None else None
-    facts = {**model.provenance, **vars(model.sampling), **asked, **pairs.facts, "steps": steps}
+    facts = {**facts_of(model, {**asked, "sampler": "ddim"}), **pairs.facts, "steps": steps}
     if given is not None:  # a file may have changed, and its name not
         facts["images_sha256"] = hashlib.sha256(given.numpy().tobytes()).hexdigest()
     made = transfer(model, cfg, pairs, steps, given, Parts(folder, facts))

@@ -10,10 +10,10 @@ from omegaconf import DictConfig
 from PIL import Image
 
 import lab
-from experiments.common import Report, check_sampling, write_table
+from experiments.common import Report, check_sampling, facts_of, plain, write_table
 from experiments.expected import Expected, compared
 from experiments.subjects import Score, Subjects, ask, verdict_of
-from experiments.sweeps import MEASURES, Swept, called_out, frames, measure, plain, sweep, values_of
+from experiments.sweeps import MEASURES, Swept, called_out, frames, measure, sweep, values_of
 from lab import LabError
 from lab.commands import command_line
 from lab.config import check_types
@@ -35,6 +35,7 @@ TYPES: dict[str, Any] = {
     **dict.fromkeys(("count", "points", "num_inference_steps", "seed"), int),
     **dict.fromkeys(("first", "last", "fps"), float),
     "guidance_interval": Sequence[float],
+    "guidance_parallel": float,
     "measures": Sequence[str],
     "batch_size": int | None,
     **dict.fromkeys(("sampler", "video"), str),
@@ -83,14 +84,7 @@ def run_sweep(cfg: DictConfig, kind: Kind) -> tuple[Report, Swept]:
     names, scores, about = measures_of(cfg, model, subjects)
     values, settings = values_of(cfg), settings_of(cfg, kind)
     folder = Path(cfg.out) if cfg.out is not None else Path(cfg.run) / kind.name
-    facts = {
-        **model.provenance,
-        **vars(model.sampling),
-        **settings,
-        **subjects.facts,
-        "count": cfg.count,
-        kind.knob: values,
-    }
+    facts = {**facts_of(model, settings), **subjects.facts, "count": cfg.count, kind.knob: values}
     swept = sweep(model, subjects, kind.knob, values, cfg.count, settings, Parts(folder, facts))
     measured = measure(swept, names, scores)
     write_table(folder / f"{kind.name}.csv", {kind.knob: values, **measured})
@@ -120,8 +114,8 @@ def run_sweep(cfg: DictConfig, kind: Kind) -> tuple[Report, Swept]:
 
 def settings_of(cfg: DictConfig, kind: Kind) -> dict[str, Any]:
     """What every sample of the sweep is made with."""
-    keys = ("num_inference_steps", "sampler", "spacing", "thresholding", "guidance_interval", "seed", "batch_size")
-    return {key: plain(cfg[key]) for key in (*keys, kind.other)}
+    keys = ("num_inference_steps", "sampler", "spacing", "thresholding", "guidance_interval", "guidance_parallel")
+    return {key: plain(cfg[key]) for key in (*keys, "seed", "batch_size", kind.other)}
 
 
 def measures_of(cfg: DictConfig, model: DiffusionModel, subjects: Subjects) -> tuple[list[str], dict[str, Score], str]:
@@ -141,7 +135,10 @@ def measures_of(cfg: DictConfig, model: DiffusionModel, subjects: Subjects) -> t
     elif "accuracy" in cfg.measures:
         why = "no judge knows these classes; +experiment=judge trains one" if subjects.classes else "prompts have none"
         logger.warning("accuracy is left out: %s", why)
-    names = [name for name in cfg.measures if name not in ("similarity", "accuracy") or name in scores]
+    bare = {"similarity", "accuracy"} - set(scores)  # nothing to measure by
+    bare |= set() if model.autoencoder.bounded else {"clip_fraction"}  # nothing is clipped in latents
+    bare |= {"diversity"} if cfg.count == 1 else set()  # one seed has no distances
+    names = [name for name in cfg.measures if name not in bare]
     if not names:
         raise LabError(f"measures=[{', '.join(cfg.measures)}]: nothing of it can be measured here; add saturation")
     return names, scores, verdict.about if verdict is not None else ""

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 from PIL import Image
 from torch import Tensor
 from tqdm.auto import tqdm
@@ -16,7 +16,7 @@ from experiments.subjects import Score, Subjects
 from lab import LabError
 from lab.diffusion import SamplerState
 from lab.model import DiffusionModel
-from lab.parts import Part, Parts
+from lab.parts import Part, Parts, named
 from lab.quality import diversity, edge_energy, saturation
 from lab.render import from_uint8, grid, to_uint8
 from lab.render.moving import MovingCurves, alike, beside
@@ -91,7 +91,7 @@ def sweep(
 
     chunks = rows.split(settings.get("batch_size") or model.sampling.batch_size)
     found = [
-        parts.get(f"rows_{int(chunk[0]):06d}", lambda chunk=chunk: pieces(chunk))  # type: ignore[misc]
+        parts.get(named("rows", chunk), lambda chunk=chunk: pieces(chunk))  # type: ignore[misc]
         for chunk in tqdm(chunks, desc=knob, leave=False, disable=None)
     ]
     whole = {key: torch.cat([part[key] for part in found]) for key in found[0]}
@@ -140,8 +140,7 @@ def measure(swept: Swept, names: Sequence[str], scores: Mapping[str, Score]) -> 
             numbers = [float(scores[name](images.flatten(0, 1), which).mean()) for images in swept.images]
         else:
             numbers = [float(one_by_one[name](images.flatten(0, 1)).mean()) for images in swept.images]
-        if not all(map(math.isnan, numbers)):  # nothing is clipped in latents, one seed has no distances
-            measured[name] = numbers
+        measured[name] = numbers
     return measured
 
 
@@ -169,8 +168,3 @@ def called_out(swept: Swept, wanted: Sequence[float]) -> list[int]:
     """Numbers of the values nearest to those wanted, in order, none twice."""
     values = torch.tensor(swept.values)
     return sorted({int((values - one).abs().argmin()) for one in wanted})
-
-
-def plain(cfg: Any) -> Any:
-    """Lists and dictionaries in place of a config's nodes."""
-    return OmegaConf.to_container(cfg) if OmegaConf.is_config(cfg) else cfg

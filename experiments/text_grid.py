@@ -10,7 +10,7 @@ from omegaconf import DictConfig
 from torch import Tensor
 
 import lab
-from experiments.common import SAMPLING, SAMPLING_TYPES, Report, check_sampling, sampling_facts, write_table
+from experiments.common import SAMPLING_TYPES, Report, check_sampling, sampling_facts, sampling_of, write_table
 from experiments.developing import develop, film
 from experiments.subjects import ask
 from lab import LabError
@@ -73,7 +73,7 @@ def run(cfg: DictConfig) -> Report:
     folder = Path(cfg.out) if cfg.out is not None else Path(cfg.run) / "text_grid"
     facts = sampling_facts(model, cfg) | {"prompts": prompts}
     rows = torch.arange(len(prompts)).repeat_interleave(cfg.count)
-    settings = {key: facts["asked"][key] for key in SAMPLING}
+    settings = sampling_of(cfg)
     stages = develop(model, subjects.condition[rows], range(len(rows)), settings, Parts(folder, facts))
     layout = {"row_labels": prompts, "columns": cfg.count, "cell": CELL}
     save_image(grid(from_uint8(stages[-1]), **layout), folder / "text_grid.png", facts)

@@ -16,10 +16,10 @@ import torch
 from omegaconf import DictConfig
 from torch import Tensor
 
-from experiments.common import Report, write_table
+from experiments.common import Report, plain, write_table
 from experiments.mixture import Mixture
 from experiments.plane import MARKERS, Plane
-from experiments.sweeps import plain, values_of
+from experiments.sweeps import values_of
 from lab import LabError
 from lab.cli import entry_point
 from lab.commands import command_line

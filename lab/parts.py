@@ -16,18 +16,25 @@ from lab.render.provenance import as_json, write_whole
 Part = dict[str, Tensor]
 
 
+def named(kind: str, rows: Tensor) -> str:
+    """What the piece of these rows, which follow each other, is called: other batches have other pieces."""
+    return f"{kind}_{int(rows[0]):06d}_{int(rows[-1]):06d}"
+
+
 class Parts:
     """Pieces of one computation under `folder`/parts.
 
-    facts   all that the pieces depend on; pieces of other facts are removed when the first new one is written
+    facts   all that the pieces depend on; pieces of other facts are removed when the first new one is written.
+            Where the run lies ("run") and how many are made at a time ("batch_size") are not told apart
 
     Raises LabError where a piece cannot be written.
     """
 
     def __init__(self, folder: Path, facts: Mapping[str, Any]) -> None:
+        told = as_json({key: value for key, value in facts.items() if key not in ("run", "batch_size")})
         self.root = folder / "parts"
-        self.folder = self.root / hashlib.sha256(as_json(facts).encode()).hexdigest()[:16]
-        self._note = json.loads(as_json(facts))
+        self.folder = self.root / hashlib.sha256(told.encode()).hexdigest()[:16]
+        self._note = json.loads(told)
 
     def get(self, name: str, make: Callable[[], Part]) -> Part:
         """The tensors of piece `name`, read where it is there and sound, else made and written."""

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence, Sized
 from dataclasses import dataclass
+from math import isfinite
 from typing import Any, TypeVar
 
 import torch
@@ -36,6 +37,9 @@ class SamplingDefaults:
         for key, known in (("sampler", SAMPLERS), ("spacing", SPACINGS), ("thresholding", THRESHOLDINGS)):
             if getattr(self, key) not in known:
                 raise LabError(f"sampling.{key}={getattr(self, key)}: use one of {', '.join(known)}")
+        for key in ("guidance_scale", "rescale_phi", "guidance_parallel"):
+            if not isfinite(getattr(self, key)):
+                raise LabError(f"sampling.{key}={getattr(self, key)}: use a finite number")
         for key in ("num_inference_steps", "batch_size"):
             if getattr(self, key) < 1:
                 raise LabError(f"sampling.{key}={getattr(self, key)}: use at least 1")
@@ -66,6 +70,8 @@ class Rows:
     def each(self, name: str, values: Any, dtype: torch.dtype = torch.float32) -> Tensor:
         """One number, or one a sample, as (total,); LabError for any other length."""
         given = torch.as_tensor(values).flatten().cpu()
+        if not bool(given.isfinite().all()):
+            raise LabError(f"{name}={float(given[~given.isfinite()][0]):g}: use finite numbers")
         if not dtype.is_floating_point and bool((given != given.round()).any()):
             raise LabError(f"{name}={float(given[given != given.round()][0]):g}: use whole numbers")
         given = given.to(dtype)

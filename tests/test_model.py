@@ -200,6 +200,8 @@ def test_prompts_come_first_and_one_side_may_be_given(model: DiffusionModel) -> 
         ({"classes": ["rose"], "width": 0}, "size 8x0: the network"),
         ({"classes": ["rose"], "height": -8}, "size -8x8: the network"),
         ({"classes": ["rose"], "guidance_scale": torch.ones(3)}, "guidance_scale has 3 values for 1 samples"),
+        ({"classes": ["rose"], "guidance_scale": float("nan")}, "guidance_scale=nan: use finite numbers"),
+        ({"classes": ["rose"], "rescale_phi": [float("inf")]}, "rescale_phi=inf: use finite numbers"),
         ({"classes": ["rose"], "numbers": [1, 2]}, "numbers has 2 values for 1 samples"),
         ({"classes": ["rose"], "guidance_interval": (0.5, 0.1)}, "guidance_interval=[0.5, 0.1]: use two levels"),
         ({"classes": ["nettle"]}, "classes=nettle: no such class"),

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from lab import LabError
-from lab.parts import Part, Parts
+from lab.parts import Part, Parts, named
 
 
 def made(value: float) -> Callable[[], Part]:
@@ -29,6 +29,13 @@ def test_other_facts_make_other_pieces_and_old_ones_go(tmp_path: Path) -> None:
     assert float(Parts(tmp_path, {"seed": 1}).get("a", made(2))["x"][0, 0]) == 2
     assert len(list((tmp_path / "parts").iterdir())) == 1
     assert float(Parts(tmp_path, {"seed": 0}).get("a", made(3))["x"][0, 0]) == 3
+
+
+def test_where_a_run_lies_and_how_many_are_made_at_a_time_change_no_piece(tmp_path: Path) -> None:
+    first = Parts(tmp_path, {"seed": 0, "run": "results/a", "batch_size": 64}).get("a", made(1.5))
+    again = Parts(tmp_path, {"seed": 0, "run": "/somewhere/a", "batch_size": 16}).get("a", never)
+    assert torch.equal(first["x"], again["x"])
+    assert named("rows", torch.arange(64, 128)) == "rows_000064_000127" != named("rows", torch.arange(64, 80))
 
 
 def test_a_damaged_piece_is_made_anew(tmp_path: Path) -> None:

@@ -77,7 +77,8 @@ class GuidanceTerms:
 
 @dataclass(frozen=True)
 class Guidance:
-    """u + scale (c - u), Ho & Salimans 2021: 0 unconditional, 1 conditional, below 0 pushes away.
+    """u + scale (c - u), Ho & Salimans 2021: 0 unconditional (where parallel is 1), 1 conditional, below 0 pushes
+    away.
 
     scale, rescale_phi   a number or a (B,) tensor; nothing is clipped to a "sensible" range
     interval             noise levels that are guided, from 0 (the first time step) to 1 (the last), each end a number

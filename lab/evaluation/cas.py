@@ -100,7 +100,7 @@ def with_earlier_cas(found: Worth, path: Path, facts: Mapping[str, Any]) -> tupl
     except (OSError, ValueError, TypeError, KeyError):
         return found, 0
     as_told = json.loads(json.dumps(dict(facts), default=str))
-    if not steps or any(before.get(key) != value for key, value in as_told.items() if key != "run"):
+    if not steps or any(before.get(key) != value for key, value in as_told.items() if key not in ("run", "batch_size")):
         return found, 0
     for side, of_side in scores.items():
         found = found.plus(side, **of_side)

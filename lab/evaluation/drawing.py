@@ -13,7 +13,7 @@ from lab.data import ImageSet
 from lab.device import this_process
 from lab.errors import LabError
 from lab.model import DiffusionModel
-from lab.parts import Part, Parts
+from lab.parts import Part, Parts, named
 from lab.render import to_uint8
 
 
@@ -57,7 +57,7 @@ def sampled(
         return {"pixels": torch.from_numpy(to_uint8(samples))}
 
     def piece(chunk: Tensor) -> Tensor:
-        return parts.get(piece_name(chunk), lambda: made(chunk))["pixels"]
+        return parts.get(named("samples", chunk), lambda: made(chunk))["pixels"]
 
     processes = this_process()
     if processes.num_processes > 1:  # lest one removes what another has written
@@ -73,11 +73,6 @@ def sampled(
 def chunks_of(model: DiffusionModel, count: int, settings: Mapping[str, Any]) -> tuple[Tensor, ...]:
     """The rows of each batch."""
     return torch.arange(count).split(settings.get("batch_size") or model.sampling.batch_size)
-
-
-def piece_name(chunk: Tensor) -> str:
-    """What the piece of a batch is called."""
-    return f"samples_{int(chunk[0]):06d}"
 
 
 def conditions_of(model: DiffusionModel, classes: Tensor) -> tuple[Condition, Tensor]:
@@ -115,7 +110,7 @@ def estimate(
         len(chunk)
         for count, kept in [(len(classes), parts), *others]
         for chunk in (chunks_of(model, count, settings) if count else ())
-        if not kept.has(piece_name(chunk))
+        if not kept.has(named("samples", chunk))
     ]
     if not missing:
         return 0.0

@@ -101,7 +101,7 @@ def _embedded(path: Path) -> str | None:
 
 def as_json(provenance: Mapping[str, Any]) -> str:
     """The facts as text; paths, arrays and tensors become strings and lists."""
-    return json.dumps(dict(provenance), indent=2, ensure_ascii=False, default=_plain)
+    return json.dumps(dict(provenance), indent=2, ensure_ascii=False, allow_nan=False, default=_plain)
 
 
 def _plain(value: object) -> object:

@@ -80,7 +80,7 @@ def test_the_estimate_counts_what_is_missing(
     parts = Parts(tmp_path, {})
     knobs = {**ASKED, "num_inference_steps": 20, "batch_size": 2}
     assert estimate(model, torch.zeros(7, dtype=torch.long), knobs, parts) == pytest.approx(21 * 7 / 2)
-    parts.get("samples_000000", lambda: {"pixels": torch.zeros(1)})
+    parts.get("samples_000000_000001", lambda: {"pixels": torch.zeros(1)})
     assert estimate(model, torch.zeros(7, dtype=torch.long), knobs, parts) == pytest.approx(21 * 5 / 2)
     others = Parts(tmp_path / "others", {})
     more = estimate(model, torch.zeros(7, dtype=torch.long), knobs, parts, [(4, others), (0, others)])

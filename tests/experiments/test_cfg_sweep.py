@@ -1,11 +1,15 @@
 """Both sweeps as commands, on runs that were trained for a moment."""
 
 import csv
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import imageio.v3 as imageio
 import pytest
+import torch
+from omegaconf import OmegaConf
+from safetensors.torch import load_file
 
 from experiments import cfg_sweep, phi_sweep
 from lab.render import read_provenance
@@ -59,6 +63,7 @@ def test_a_judge_counts_what_it_takes_for_the_class(
         ),
         (("guidance_interval=[1,0]",), "guidance_interval=[1, 0]: use two levels of noise"),
         (("measures=[accuracy]",), "measures=[accuracy]: nothing of it can be measured here"),
+        (("measures=[diversity]", "count=1"), "measures=[diversity]: nothing of it can be measured here"),
     ],
 )
 def test_what_would_be_for_nothing_is_refused(
@@ -128,6 +133,34 @@ def test_mistakes_are_one_line_and_write_nothing(
 def test_phi_at_scale_one_is_refused(class_run: Path, run_command: Command) -> None:
     code, said = run_command(phi_sweep.main, f"run={class_run}", "guidance_scale=1")
     assert code == 2 and "guidance_scale=1: r is 1 there" in said
+
+
+def test_the_size_of_a_batch_changes_nothing_but_the_pieces(
+    class_run: Path, run_command: Command, tmp_path: Path
+) -> None:
+    asked = (f"run={class_run}", f"out={tmp_path}", "values=[0,2]", "count=1", *SMALL[2:])
+    tables = []
+    for size in ("64", "1"):
+        code, said = run_command(cfg_sweep.main, *asked, f"batch_size={size}")
+        assert code == 0, said
+        with (tmp_path / "cfg_sweep.csv").open() as file:
+            tables.append([float(row["saturation"]) for row in csv.DictReader(file)])
+    assert tables[0] == pytest.approx(tables[1], abs=1e-3)
+
+
+def test_nothing_is_no_guidance_at_all_whatever_the_runs_own(
+    class_run: Path, run_command: Command, tmp_path: Path
+) -> None:
+    """At 0 every class is the same picture, though this run guides without the parallel part."""
+    shutil.copytree(class_run, tmp_path / "run")
+    cfg = OmegaConf.load(tmp_path / "run" / "config.yaml")
+    cfg.sampling.guidance_parallel = 0.0
+    OmegaConf.save(cfg, tmp_path / "run" / "config.yaml")
+    code, said = run_command(cfg_sweep.main, f"run={tmp_path / 'run'}", f"out={tmp_path}", "values=[0]", *SMALL[1:])
+    assert code == 0, said
+    pieces = [load_file(path)["images"] for path in (tmp_path / "parts").rglob("*.safetensors")]
+    first, second = torch.cat(pieces).unflatten(0, (2, 2))
+    assert torch.equal(first, second)
 
 
 def test_an_autoencoders_run_is_refused(vae_run: Path, run_command: Command) -> None:

@@ -43,6 +43,22 @@ def test_the_strip_has_as_many_stages_as_asked_for(model: DiffusionModel) -> Non
     assert wide > narrow
 
 
+def test_the_strip_reads_from_the_picture_to_noise_and_back(
+    model: DiffusionModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn: dict[str, Any] = {}
+    monkeypatch.setattr(denoising, "grid", lambda tiles, **layout: drawn.update(tiles=tiles, **layout))
+    both = both_ways(model, ask(model, [0], None), OmegaConf.create(CFG))
+    strip(both, ask(model, [0], None), 4)
+    rows = dict(zip(denoising.ROWS, drawn["tiles"].unflatten(0, (4, 4)), strict=True))
+    for name in ("forward", "reverse"):
+        first, last = both.pictures[name][0, 0], both.pictures[name][-1, 0]
+        ends = (last, first) if name == "forward" else (first, last)
+        assert torch.equal(rows[name][0], ends[0]) and torch.equal(rows[name][-1], ends[1])
+    labels = dict(zip(denoising.ROWS, drawn["row_labels"], strict=True))
+    assert f"t={both.t[-1]}…{both.t[0]}" in labels["forward"] and f"t={both.t[0]}…{both.t[-1]}" in labels["reverse"]
+
+
 def test_the_command_writes_video_strip_curves_table_and_page(
     class_run: Path, run_command: Command, tmp_path: Path
 ) -> None:

@@ -33,7 +33,7 @@ def test_every_kept_model_has_its_sheet(
     assert code == 0, said
     assert {path.name for path in (tmp_path / "look").glob("*.png")} == {"classes.png", "words.png"}
     asked = read_provenance(tmp_path / "look" / "words.png")
-    assert asked["asked"]["num_inference_steps"] == 2 and asked["precision"] in ("fp32", "bf16")
+    assert asked["num_inference_steps"] == 2 and asked["precision"] in ("fp32", "bf16")
     assert asked["prompts"] == list(first_look.PROMPTS) and asked["step"] == 6
     assert len(read_provenance(tmp_path / "look" / "classes.png")["classes"]) == 12
     text = (tmp_path / "look" / "index.html").read_text()

@@ -69,6 +69,17 @@ def test_the_class_grid_tells_what_a_judge_makes_of_it(
     assert f"classes first for {sum(first) / 4:.0%} of the samples, and among five for {sum(five) / 4:.0%}" in said
 
 
+def test_among_five_is_told_of_more_than_five_classes_alone(
+    class_run: Path, judge_run: Path, run_command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(class_grid, "AMONG", 100)
+    code, said = run_command(
+        class_grid.main, f"run={class_run}", f"out={tmp_path}", "classes=[0]", f"judge={judge_run}"
+    )
+    assert code == 0 and "classes first for" in said and "among five for" not in said.split("classes first for")[1]
+    assert (tmp_path / "class_grid.csv").read_text().splitlines()[0] == "class,first by judge"
+
+
 def test_the_text_grid_measures_colours(clip_run: Path, run_command: Command, tmp_path: Path) -> None:
     asked = ("prompts=[a red flower, a daisy]", "count=2", "video=gif")
     code, said = run_command(text_grid.main, f"run={clip_run}", f"out={tmp_path}", *asked)

@@ -148,11 +148,7 @@ def test_the_command_writes_video_stills_curves_table_and_page(
     assert imageio.imread(tmp_path / "interpolation.mp4", index=None).shape[0] == 3
     for name in ("interpolation.mp4", "stills.png"):
         told = read_provenance(tmp_path / name)
-        assert (told["asked"]["seed"], told["other_seed"], len(told["subjects"])) == (
-            0,
-            1,
-            2,
-        ) and "weights_sha256" in told
+        assert (told["seed"], told["other_seed"], len(told["subjects"])) == (0, 1, 2) and "weights_sha256" in told
     page = (tmp_path / "index.html").read_text()
     assert "0.50 of the way" in page and f"run={class_run}" in page
 

@@ -28,6 +28,30 @@ def test_runs_in_latents_are_served(latent_run: Path, run_command: Command, tmp_
     assert {"index.html", f"{name}.gif"} <= {path.name for path in tmp_path.iterdir()}
 
 
+def test_in_latents_nothing_is_clipped_to_be_measured(latent_run: Path, run_command: Command, tmp_path: Path) -> None:
+    asked = (f"run={latent_run}", f"out={tmp_path / 'out'}", "measures=[clip_fraction]", *SMALL["cfg_sweep"])
+    code, said = run_command(import_module("experiments.cfg_sweep").main, *asked)
+    assert code == 2 and "measures=[clip_fraction]: nothing of it can be measured here" in said, said
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "small"),
+    [
+        ("sampler_comparison", ("samplers=[ddim]", "steps=[2]", "reference.num_inference_steps=4")),
+        ("inversion_error", ("steps=[2]", "iterations=[1]")),
+    ],
+)
+def test_prompts_are_served(
+    clip_run: Path, run_command: Command, tmp_path: Path, name: str, small: tuple[str, ...]
+) -> None:
+    asked = (f"run={clip_run}", f"out={tmp_path}", "prompts=[a red flower, a blue flower]")
+    code, said = run_command(import_module(f"experiments.{name}").main, *asked, *small)
+    assert code == 0, said
+    facts = read_provenance(tmp_path / "grid.png")
+    assert facts.get("images", facts)["subjects"] == ["a red flower", "a blue flower"]
+
+
 @pytest.fixture(scope="module")
 def unconditional(
     tmp_path_factory: pytest.TempPathFactory, tiny_settings: tuple[str, ...], run_command: Command
@@ -56,6 +80,14 @@ def test_what_needs_a_condition_says_so(unconditional: Path, run_command: Comman
     code, said = run_command(import_module(f"experiments.{name}").main, f"run={unconditional}")
     assert code == 2 and words in said, said
     assert not (unconditional / name).exists()
+
+
+def test_interpolation_goes_from_noise_to_noise(unconditional: Path, run_command: Command, tmp_path: Path) -> None:
+    asked = (f"run={unconditional}", f"out={tmp_path}", "num_inference_steps=2", "points=2", "count=1", "video=gif")
+    code, said = run_command(import_module("experiments.interpolation").main, *asked)
+    assert code == 0, said
+    page = (tmp_path / "index.html").read_text()
+    assert "From one noise to another" in page and "One way changes what is asked for" not in page
 
 
 def test_denoising_needs_none(unconditional: Path, run_command: Command, tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """Joining the way down later is switching on the way, at half the cost; and the command."""
 
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -59,7 +60,7 @@ def test_joining_late_is_switching_on_the_way(model: DiffusionModel) -> None:
             torch.testing.assert_close(picture, alone[0], atol=1e-4, rtol=0)
 
 
-@pytest.mark.parametrize("way", ["switch", "invert"])
+@pytest.mark.parametrize("way", ["switch", "inversion", "renoise"])
 def test_a_pair_is_told_in_one_way_at_every_step(model: DiffusionModel, tmp_path: Path, way: str) -> None:
     """What may be told in several ways: else frames would jump."""
     cfg = config(classes=["rose", "tulip"], ways=[way])
@@ -160,6 +161,26 @@ def test_the_command_writes_video_stills_table_and_page(class_run: Path, run_com
     assert read_provenance(tmp_path / "out" / "stills.png")["steps"] == [0, 1, 2, 4]
 
 
+def test_what_the_run_guides_by_is_told_and_tells_pictures_apart(
+    class_run: Path, run_command: Command, tmp_path: Path
+) -> None:
+    """Of another default of the run nothing that was made before may be shown."""
+    copied = tmp_path / "run"
+    shutil.copytree(class_run, copied)
+    asked = (f"run={copied}", f"out={tmp_path / 'out'}", "classes=[0]", "then_classes=[1]", "ways=[switch]", *SMALL)
+    tables = []
+    for scale in (3.0, 9.0):
+        cfg = OmegaConf.load(copied / "config.yaml")
+        cfg.sampling.guidance_scale, cfg.sampling.sampler = scale, "unipc"
+        OmegaConf.save(cfg, copied / "config.yaml")
+        code, said = run_command(style_transfer.main, *asked)
+        assert code == 0, said
+        facts = read_provenance(tmp_path / "out" / "stills.png")
+        assert (facts["guidance_scale"], facts["sampler"], facts["spacing"]) == (scale, "ddim", "trailing")
+        tables.append((tmp_path / "out" / "style_transfer.csv").read_text())
+    assert tables[0] != tables[1]
+
+
 @pytest.mark.parametrize(
     ("override", "words"),
     [
@@ -172,6 +193,7 @@ def test_the_command_writes_video_stills_table_and_page(class_run: Path, run_com
         ("then_classes=[1,2]", "name one for each"),
         ("classes=[1]", "then_classes: name what the picture turns to"),
         ("images=[a.png]", "images: 1 files for 3"),
+        ("images=[a.png] ways=[switch]", "only inversion and renoise begin with them"),
         ("video=mov", "video=mov: use mp4 or gif"),
         ("fps=0", "fps=0"),
     ],
@@ -179,7 +201,7 @@ def test_the_command_writes_video_stills_table_and_page(class_run: Path, run_com
 def test_mistakes_are_one_line(
     class_run: Path, run_command: Command, tmp_path: Path, override: str, words: str
 ) -> None:
-    code, said = run_command(style_transfer.main, f"run={class_run}", f"out={tmp_path / 'out'}", override)
+    code, said = run_command(style_transfer.main, f"run={class_run}", f"out={tmp_path / 'out'}", *override.split())
     assert code == 2 and words in said, said
     assert not (tmp_path / "out").exists()
 
