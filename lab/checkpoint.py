@@ -110,6 +110,11 @@ def latest(directory: Path) -> Checkpoint | None:
     return None
 
 
+def newest_step(directory: Path) -> int | None:
+    """The step of the newest checkpoint, sound or not; None where there is none."""
+    return max(map(_step, _checkpoints(directory)), default=None)
+
+
 def of_step(directory: Path, step: int) -> Checkpoint:
     """The one of a step; LabError, naming the steps that there are, where there is none, or as `verify`."""
     found = [path for path in _checkpoints(Path(directory)) if _step(path) == step]

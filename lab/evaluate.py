@@ -47,6 +47,7 @@ from lab.runs import check_run, load_autoencoder, pictures_of, read_config
 
 logger = logging.getLogger(__name__)
 SETTINGS = ("guidance_scale", "guidance_interval", "num_inference_steps", "sampler", "spacing", "seed", "batch_size")
+USUAL_N = 2040
 # Each has a folder of its own.
 APART = ("n", "num_inference_steps", "sampler", "spacing", "seed", "guidance_interval", "neighbours")
 LEAST = {
@@ -56,10 +57,10 @@ LEAST = {
 }
 TYPES: dict[str, Any] = {
     "precision": Precision,
-    **dict.fromkeys(("n", "num_inference_steps", "seed", "suspicious"), int),
+    **dict.fromkeys(("num_inference_steps", "seed", "suspicious"), int),
     "guidance_scale": float | None,
     "guidance_interval": Sequence[float] | None,
-    **dict.fromkeys(("batch_size", "cas_n", "neighbours"), int | None),
+    **dict.fromkeys(("n", "batch_size", "cas_n", "neighbours"), int | None),
     **dict.fromkeys(("cas_steps", "colour_count"), int),
     **dict.fromkeys(("sampler", "space"), str),
     **dict.fromkeys(("run", "spacing", "judge", "device", "out", "data.root", "data.cache_dir"), str | None),
@@ -115,6 +116,7 @@ def measured(cfg: DictConfig) -> dict[str, Any] | None:
     model = lab.load(cfg.run, cfg.device or str(local_device()), precision=cfg.precision)
     tell_texts_by(model.conditioner, cfg.neighbours)
     train, held_out = (pictures_of(cfg.run, split, cfg.data) for split in ("train", "held_out"))  # type: ignore[arg-type]
+    cfg.n = usual_n(len(train)) if cfg.n is None else cfg.n
     check_reference(cfg.n, len(train), len(held_out))
     check_classes(model, train)
     if cfg.cas_steps and not getattr(model.conditioner, "class_names", ()):
@@ -147,7 +149,9 @@ def measured(cfg: DictConfig) -> dict[str, Any] | None:
     if cas_steps:
         shared = Path(cfg.data.cache_dir or read_config(cfg.run).data.cache_dir) / "cas"
         samples = plan.samples_for_cas(model, pixels, labels)
-        found = with_cas(found, cas_steps, samples, train, held_out, plan.made, shared)
+        found = with_cas(
+            found, cas_steps, samples, train, held_out, plan.made, shared, bool(read_config(cfg.run).training.flip)
+        )
     else:
         found, cas_steps = with_earlier_cas(found, plan.folder / RESULT, facts)
     for name, audit in zip(("copies", "pixel_copies"), audits.values(), strict=True):
@@ -155,7 +159,7 @@ def measured(cfg: DictConfig) -> dict[str, Any] | None:
     facts |= {"clip": clip and f"{clip.name} {clip.fingerprint}", "judge_weights": judge and judge.fingerprint}
     facts |= {"colour_count": plan.a_colour, "cas_steps": cas_steps, "space_asked": cfg.space}
     factors = known_factors(judge, sides, train) if judge is not None else {}
-    return write_report(cfg, plan.folder, facts, found, audits, factors)
+    return write_report(cfg, plan.folder, facts, found, audits, factors, train)
 
 
 @dataclass(frozen=True)
@@ -198,6 +202,8 @@ class Plan:
 
 def plan_of(cfg: DictConfig, model: DiffusionModel, train: ImageSet) -> Plan:
     """Samples of classes as frequent as in training; LabError where CAS would take more than there are pictures."""
+    if cfg.cas_n is not None and not cfg.cas_steps:
+        raise LabError(f"cas_n={cfg.cas_n}: nothing learns from them; add cas_steps")
     cas_n = (cfg.cas_n or cfg.n) if cfg.cas_steps else 0
     if cas_n > len(train):
         raise LabError(f"cas_n={cas_n}: as many training pictures are learned from beside, and there are {len(train)}")
@@ -208,14 +214,20 @@ def plan_of(cfg: DictConfig, model: DiffusionModel, train: ImageSet) -> Plan:
     order, _ = floor_pictures(train, max(cfg.n, cas_n), cfg.seed)
     classes, further = train.labels[order[: cfg.n]], train.labels[order[cfg.n :]]
     a_colour = cfg.colour_count if isinstance(model.conditioner, ClipConditioner) else 0
-    return Plan(*folders_of(cfg, asked["guidance_scale"]), asked, facts, classes, further, cas_n, a_colour)
+    folders = folders_of(cfg, asked["guidance_scale"], usual_n(len(train)))
+    return Plan(*folders, asked, facts, classes, further, cas_n, a_colour)
 
 
-def folders_of(cfg: DictConfig, guidance_scale: float) -> tuple[Path, Path]:
-    """Where samples lie, and what is found of them: by guidance scale, and what else is not as usual."""
+def usual_n(train: int) -> int:
+    """Samples where nobody says otherwise: no more than leave as many training pictures for the reference."""
+    return min(USUAL_N, train // 2)
+
+
+def folders_of(cfg: DictConfig, guidance_scale: float, n: int) -> tuple[Path, Path]:
+    """Where samples lie, and what is found of them: by guidance scale, and what else is not as usual, as n samples."""
     if cfg.out is not None:
         return Path(cfg.out), Path(cfg.out)
-    usual = compose("evaluate", [])
+    usual = {**compose("evaluate", []), "n": n}
     name = "_".join([f"{guidance_scale:g}", *(f"{key}-{cfg[key]}" for key in APART if cfg[key] != usual[key])])
     name = re.sub(r"[^\w.+-]+", "", name.replace(",", "-"))
     space = "" if cfg.space == "judge" else f"_{cfg.space.replace('/', '_')}"
@@ -242,7 +254,7 @@ def on_held_out(cfg: DictConfig) -> dict[str, Any]:
         train = pictures_of(run, "train", cfg.data)  # type: ignore[arg-type]
         judge = judge_of(train.class_names, cfg.judge)
         if judge is not None:
-            _, rest = floor_pictures(train, min(cfg.n, len(train) // 2), cfg.seed)
+            _, rest = floor_pictures(train, min(cfg.n or USUAL_N, len(train) // 2), cfg.seed)
             space = judge_space(judge.to(device))
             found |= likeness(load_autoencoder(run, device), pictures, train.view(rest), space)
     facts = {"run": cfg.run, **weights_of(run), "n": len(pictures), "data": pictures.fingerprint}
@@ -261,12 +273,13 @@ def write_report(
     found: Worth,
     audits: Mapping[str, Audit],
     factors: Mapping[str, Mapping[str, float]],
+    train: ImageSet,
 ) -> dict[str, Any]:
     """The numbers as JSON, on the screen, and on a page."""
     distances = {space: asdict(one.facts()) for space, one in audits.items()}
     told = {**facts, **found.facts(), "nearest": distances, "factors": factors}
     _write_json(folder / RESULT, told)
-    write_whole(folder / "nearest.csv", lambda staged: staged.write_text(nearest_table(audits)))
+    write_whole(folder / "nearest.csv", lambda staged: staged.write_text(nearest_table(audits, train)))
     save_image(distances_plot(audits), folder / "distances.png", facts)
     rows = table(found)
     logger.info("%s", "  ".join(rows[0]))

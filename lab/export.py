@@ -38,7 +38,7 @@ from lab.evaluation.report import results
 from lab.evaluation.sheets import sheet_of
 from lab.evaluators import OWN, WEIGHTS, trained_by
 from lab.latents import STATISTICS, fingerprint
-from lab.recipes.diffusion import preview_request
+from lab.recipes.diffusion import preview_count, preview_request
 from lab.recipes.flower_clip import flower_clip_task
 from lab.render import loss_curve, save_image
 from lab.runs import CONFIG, OWN_CLIP, check_run, load_autoencoder, pictures_of, read_config
@@ -125,7 +125,7 @@ def export(
         weights |= decoder_for(weights, decoder)
     if remember:
         weights |= halved({"model.conditioner.pictures": remembered(cfg, run)})
-    saved = checkpoint.save(out / "checkpoints", found.step, {"weights": weights}, found.state, keep=1)
+    saved = checkpoint.save(out / "checkpoints", found.step, {"weights": weights}, found.state, keep=1, keep_best=0)
     _copy(run, out, KEPT)
     if step is not None and (out / "log.csv").is_file():
         TrainingLog(out / "log.csv", found.step)  # cuts what came later
@@ -154,7 +154,7 @@ def _paint_anew(cfg: DictConfig, out: Path, step: int) -> None:
     if cfg.training.preview_every:
         model = lab.load(out)
         request = preview_request(cfg, getattr(model.conditioner, "class_names", ()), model.conditioner)
-        sample_sheet(model, request, cfg.preview.count, out / "samples", step)
+        sample_sheet(model, request, preview_count(cfg, request), out / "samples", step)
 
 
 def refuse_itself(run: Path, out: Path, is_copy: bool) -> None:

@@ -7,7 +7,10 @@ from typing import Literal
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
+from lab import checkpoint
 from lab.cli import entry_point
+from lab.clip.captions import Wording
+from lab.clip.load import WEIGHTS
 from lab.config import build, check_types
 from lab.continuing import alone_in, refuse_changes
 from lab.errors import LabError
@@ -31,6 +34,7 @@ TYPES = {
     "seed": int,
     "name": str | int,
     "clip_model": Literal["flower_clip", "flower_clip_small"],
+    "clip_captions": Wording,
     "resume": Literal["auto", "never", "always"],
     "preview.classes": Sequence[str | int] | None,
     "preview.prompts": Sequence[str] | None,
@@ -57,18 +61,26 @@ def check(cfg: DictConfig) -> None:
         check_diffusion(cfg)
 
 
-def check_resume(resume: str, run_dir: Path) -> None:
-    """LabError where `resume` rules out the checkpoints that `run_dir` has or lacks."""
-    there = any((run_dir / "checkpoints").glob("step_*"))
+def check_resume(resume: str, run_dir: Path, steps: int) -> None:
+    """LabError where `resume` rules out the checkpoints that `run_dir` has or lacks, and for what cannot go on.
+
+    That are copies of a CLIP or judge, and runs that have had more than `steps` steps.
+    """
+    had = checkpoint.newest_step(run_dir / "checkpoints")
+    there = had is not None
+    if not there and (run_dir / WEIGHTS).is_file():
+        raise LabError(f"{run_dir} holds a copy of a CLIP or judge, which cannot go on; use another hydra.run.dir")
     if resume == "never" and there:
         raise LabError(f"resume=never: {run_dir} holds a run; use another hydra.run.dir, or delete that one")
     if resume == "always" and not there:
         raise LabError(f"resume=always: no checkpoint in {run_dir / 'checkpoints'}; resume=auto starts anew")
+    if had is not None and had > steps:
+        raise LabError(f"training.steps={steps}: {run_dir} has had {had} already; use more, or another hydra.run.dir")
 
 
 def train(cfg: DictConfig, run_dir: Path) -> None:
     """Train what a checked configuration says into `run_dir`, or go on with what is there; LabError if it may not."""
-    check_resume(cfg.resume, run_dir)
+    check_resume(cfg.resume, run_dir, cfg.training.steps)
     cfg = with_autoencoder(cfg, run_dir)
     refuse_changes(cfg, run_dir)
     with alone_in(run_dir):

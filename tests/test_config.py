@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from omegaconf import DictConfig, OmegaConf
 
-from lab.config import CONF, build, check_keys, check_types, compose
+from lab.config import CONF, _compose, build, check_keys, check_types, compose
 from lab.data import Petals
 from lab.errors import LabError
 from lab.train import check
@@ -25,6 +25,13 @@ NEEDED = {
     "model=unet_latent": ["data.image_size=64", "model.patch_size=4"],
 }
 PRIMARY = sorted(path.stem for path in CONF.glob("*.yaml"))
+
+
+def test_runs_of_a_sweep_lie_in_folders_that_a_command_line_takes() -> None:
+    swept = _compose("train", ["+experiment=class_cond", "seed=1", "training.lr=3e-4"], return_hydra_config=True)
+    assert swept.hydra.sweep.subdir == "seed-1_training.lr-3e-4"
+    run = f"{swept.hydra.sweep.dir}/{swept.hydra.sweep.subdir}"
+    assert compose("sample", [f"run={run}"]).run == run == "results/class_cond/seed-1_training.lr-3e-4"
 
 
 def one_line(error: pytest.ExceptionInfo[LabError]) -> str:

@@ -181,15 +181,23 @@ def test_what_is_asked_otherwise_lies_apart() -> None:
     run = Path("run")
     for overrides, name in (
         ([], "2"),
+        (["n=2040"], "2"),
+        (["n=100"], "2_n-100"),
         (["seed=1", "sampler=ddim"], "2_sampler-ddim_seed-1"),
         (["neighbours=0"], "2_neighbours-0"),
         (["guidance_interval=[0.1,0.8]", "space=timm/resnet18"], "2_guidance_interval-0.1-0.8"),
     ):
-        made, found = evaluate.folders_of(compose("evaluate", [f"run={run}", *overrides]), 2.0)
+        cfg = compose("evaluate", [f"run={run}", *overrides])
+        cfg.n = cfg.n or evaluate.usual_n(7169)
+        made, found = evaluate.folders_of(cfg, 2.0, evaluate.usual_n(7169))
         assert made == run / "evaluation" / name
         assert found.name == name + ("_timm_resnet18" if "space=timm/resnet18" in overrides else "")
-    made, found = evaluate.folders_of(compose("evaluate", [f"run={run}", "seed=1", "out=there"]), 2.0)
+    made, found = evaluate.folders_of(compose("evaluate", [f"run={run}", "seed=1", "out=there"]), 2.0, 2040)
     assert made == found == Path("there")
+
+
+def test_of_few_pictures_as_many_are_sampled_as_leave_a_reference() -> None:
+    assert [evaluate.usual_n(count) for count in (7169, 4080, 500, 107)] == [2040, 2040, 250, 53]
 
 
 def test_a_quick_look_does_not_spoil_the_table(tmp_path: Path) -> None:
@@ -242,6 +250,7 @@ def test_evaluations_of_different_age_stand_in_one_table(run_command: Command, t
         ("n=5", "n=5: use at least 10"),
         ("n=60", "n=60: the floor takes 60 of 64"),
         ("guidance_interval=[1,0]", "guidance_interval=[1, 0]: use two levels of noise"),
+        ("cas_n=30", "cas_n=30: nothing learns from them; add cas_steps"),
         ("batch_size=0", "batch_size=0: use at least 1"),
         ("space=beauty", "space=beauty: use judge, clip, inception, timm/NAME or open_clip/NAME/WEIGHTS"),
         ("space=open_clip/ViT-B-32", "space=open_clip/ViT-B-32: name its weights too"),

@@ -119,6 +119,18 @@ def test_the_best_checkpoint_may_be_chosen(copied: Path, run_command: Command, t
     assert run_command(export.main, f"run={copied}", "step=last", f"out={tmp_path / 'other'}")[0] == 2
 
 
+def test_a_copy_has_one_checkpoint_though_an_earlier_one_was_better(
+    copied: Path, run_command: Command, tmp_path: Path
+) -> None:
+    for step, best in ((3, 0.1), (6, 0.2)):
+        found = checkpoint.load(copied / "checkpoints" / f"step_{step:08d}")
+        tensors = {name: found.tensors(name) for name in ("weights", "raw", "optimizer")}
+        checkpoint.save(copied / "checkpoints", step, tensors, {**found.state, "best": best}, keep=9, best=best)
+        code, said = run_command(export.main, f"run={copied}", f"step={step}", f"out={tmp_path / 'kept'}")
+        assert code == 0, said
+    assert [path.name for path in (tmp_path / "kept" / "checkpoints").iterdir()] == ["step_00000006"]
+
+
 def test_a_run_from_before_is_given_pictures_to_remember(
     clip_run: Path, class_run: Path, run_command: Command, tmp_path: Path
 ) -> None:

@@ -3,6 +3,7 @@
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,7 +18,8 @@ import lab.train
 from lab import checkpoint
 from lab.config import CONF
 from lab.export import export
-from lab.render import read_provenance
+from lab.render import grid, read_provenance
+from lab.runs import read_config
 
 Command = Callable[..., tuple[int, str]]
 EXPERIMENTS = sorted(path.stem for path in (CONF / "experiment").glob("*.yaml"))
@@ -100,6 +102,65 @@ def test_a_kept_copy_can_be_trained_on(class_run: Path, train: Callable[..., Pat
     assert [row["step"] for row in rows(run)] == [str(step) for step in range(1, 8)]
     assert {name.split("/")[0] for name in tensors(run)} == {"raw", "weights", "optimizer"}
     torch.testing.assert_close(lab.load(run).state_dict(), copied, rtol=0, atol=3e-4)  # a step of a rate of 1.3e-4
+
+
+@pytest.mark.parametrize("resume", ["auto", "never"])
+def test_copies_of_judges_cannot_go_on_and_are_left_alone(
+    judge_run: Path, tmp_path: Path, refused: Callable[..., str], resume: str
+) -> None:
+    export(judge_run, tmp_path / "run")
+    before = {path: path.read_bytes() for path in sorted((tmp_path / "run").rglob("*")) if path.is_file()}
+    line = refused("run", "+experiment=judge", "training.steps=9", f"resume={resume}")
+    assert "run holds a copy of a CLIP or judge, which cannot go on" in line
+    assert {path: path.read_bytes() for path in sorted((tmp_path / "run").rglob("*")) if path.is_file()} == before
+
+
+def test_fewer_steps_than_a_run_has_had_are_refused(class_run: Path, refused: Callable[..., str]) -> None:
+    run = Path(shutil.copytree(class_run, "run"))
+    before = (run / "config.yaml").read_bytes()
+    line = refused("run", "+experiment=class_cond", "conditioning.dim=8", "training.steps=5")
+    assert "training.steps=5: " in line and "has had 6 already" in line
+    assert (run / "config.yaml").read_bytes() == before
+
+
+@pytest.mark.parametrize(("conditioning", "tiles"), [("unconditional", 16), ("class", 2)])
+def test_what_shows_one_thing_alone_shows_more_of_it(
+    train: Callable[..., Path], monkeypatch: pytest.MonkeyPatch, conditioning: str, tiles: int
+) -> None:
+    """Of a class as many as were asked for."""
+    shown: list[int] = []
+
+    def noted(samples: torch.Tensor, **layout: Any) -> Image.Image:
+        shown.append(len(samples))
+        return grid(samples, **layout)
+
+    monkeypatch.setattr(lab.training.diffusion, "grid", noted)
+    classes = ["preview.classes=[0,1]"] if conditioning == "class" else []
+    train("run", f"conditioning={conditioning}", "training.steps=1", "training.preview_every=1", *classes)
+    assert shown == [tiles]
+
+
+@pytest.mark.slow
+def test_a_clip_run_whose_data_moved_keeps_its_clip(run_command: Command, tiny_settings: tuple[str, ...]) -> None:
+    """The folder has another name, and a picture more: the network goes on with the vectors that it learned from."""
+    for name in ("rose", "tulip"):
+        (Path("mine") / name).mkdir(parents=True)
+        for number in range(8):
+            picture = np.full((20, 20, 3), 30 * number, np.uint8)
+            Image.fromarray(picture).save(Path("mine") / name / f"{number}.png")
+    of_a_folder = [s for s in tiny_settings if not s.startswith(("data=", "data.size", "data.held_out_size"))]
+    of_a_folder += ["+experiment=clip_cond", "data=folder", "hydra.run.dir=run"]
+    code, said = run_command(lab.train.main, *of_a_folder, "data.root=mine", "training.steps=1")
+    assert code == 0, said
+    before = read_config(Path("run")).conditioning.fingerprint
+    stamp = (Path("run") / "clip" / "model.safetensors").read_bytes()
+    Path("mine").rename("photos")
+    Image.fromarray(np.full((20, 20, 3), 77, np.uint8)).save(Path("photos") / "rose" / "more.png")
+    code, said = run_command(lab.train.main, *of_a_folder, "data.root=photos", "training.steps=2")
+    assert code == 0, said
+    assert "goes on with photos" in said and "training flower_clip" not in said
+    assert (Path("run") / "clip" / "model.safetensors").read_bytes() == stamp
+    assert read_config(Path("run")).conditioning.fingerprint == before
 
 
 @pytest.mark.slow

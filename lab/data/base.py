@@ -47,6 +47,11 @@ class ImageSet:
     captions: tuple[str, ...]  # () where unknown
     factors: tuple[dict[str, Any], ...]  # the true factors of each image, () where unknown
     fingerprint: str  # 16 hex digits, SHA-256 of all that the pixels depend on; keys caches
+    files: tuple[str, ...] = ()  # below the set's folder; () where there are none
+
+    def file(self, index: int) -> str:
+        """Where a picture comes from; "" where it has no file."""
+        return self.files[index] if self.files else ""
 
     def __len__(self) -> int:
         return self.pixels.shape[0]
@@ -108,6 +113,12 @@ def check_sizes(image_size: int, crop_margin: float) -> None:
         raise LabError(f"data.image_size={image_size!r}: must be a whole number of pixels, at least 1")
     if not 0 <= crop_margin <= 1:
         raise LabError(f"data.crop_margin={crop_margin!r}: must lie between 0 (no random crops) and 1")
+
+
+def check_workers(workers: int | None) -> None:
+    """Raise LabError for a number of decoding threads that cannot be; None is one a core."""
+    if workers is not None and workers < 1:
+        raise LabError(f"data.workers={workers}: use at least 1, or null, one a core")
 
 
 def stored_side(image_size: int, crop_margin: float) -> int:

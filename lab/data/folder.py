@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from lab.data import cache
-from lab.data.base import ImageSet, Split, check_sizes, check_split, fingerprint, stored_side
+from lab.data.base import ImageSet, Split, check_sizes, check_split, check_workers, fingerprint, stored_side
 from lab.data.images import decode
 from lab.errors import LabError
 
@@ -44,6 +44,7 @@ class Folder:
         workers: decoding threads, None for one a core.
         """
         check_sizes(image_size, crop_margin)
+        check_workers(workers)
         if not 0 <= held_out_fraction < 1:
             raise LabError(f"data.held_out_fraction={held_out_fraction}: must be at least 0 and below 1")
         if on_bad_file not in ("error", "skip"):
@@ -86,6 +87,7 @@ class Folder:
         for reason in skipped.values():
             log.warning("skipped %s", reason)
         kept = [label for i, (_, label) in enumerate(items) if i not in skipped]
+        kept_files = tuple(name for i, (name, *_) in enumerate(files) if i not in skipped)
         self._check_kept(split, kept, names)
         labels = torch.tensor(kept) if names else torch.full((len(kept),), -1)
         return ImageSet(
@@ -97,6 +99,7 @@ class Folder:
             captions=(),
             factors=(),
             fingerprint=key,
+            files=kept_files,
         )
 
     def _check_kept(self, split: Split, labels: list[int], names: tuple[str, ...]) -> None:

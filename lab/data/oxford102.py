@@ -10,7 +10,7 @@ import torch
 from torchvision.datasets import Flowers102
 
 from lab.data import cache
-from lab.data.base import ImageSet, Split, check_sizes, check_split, fingerprint, stored_side
+from lab.data.base import ImageSet, Split, check_sizes, check_split, check_workers, fingerprint, stored_side
 from lab.data.images import decode
 from lab.errors import LabError
 from lab.folders import absent, remove_empty
@@ -40,6 +40,7 @@ class Oxford102:
         workers: decoding threads, None for one a core.
         """
         check_sizes(image_size, crop_margin)
+        check_workers(workers)
         self.image_size = image_size
         self.side = stored_side(image_size, crop_margin)
         self.cache_dir = Path(cache_dir)
@@ -52,7 +53,8 @@ class Oxford102:
         check_split(split)
         root = self._root()
         paths, labels = self._files(root, split)
-        key = fingerprint("oxford102", split, self.side, [_describe(path, root) for path in paths])
+        files = [_describe(path, root) for path in paths]
+        key = fingerprint("oxford102", split, self.side, files)
         pixels = cache.load_or_build(
             self.cache_dir / "cache", f"oxford102-{split}-{key}", self.side, lambda: self._rows(paths)
         ).pixels
@@ -65,6 +67,7 @@ class Oxford102:
             captions=(),
             factors=(),
             fingerprint=key,
+            files=tuple(name for name, _ in files),
         )
 
     def _rows(self, paths: list[Path]) -> Iterator[np.ndarray]:

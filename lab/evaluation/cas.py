@@ -39,22 +39,24 @@ def cas_seconds(held_out: ImageSet, steps: int) -> float:
 
 
 def classification_accuracy(
-    pixels: Tensor, labels: Tensor, held_out: ImageSet, root: Path, steps: int, seed: int = 0
+    pixels: Tensor, labels: Tensor, held_out: ImageSet, root: Path, steps: int, seed: int = 0, flip: bool = True
 ) -> dict[str, float]:
     """{"top1", "top5"} on real held-out pictures of a judge trained on these alone, `steps` steps.
 
-    pixels (N, S, S, 3) uint8, labels (N,). It is kept in `root` under a name of its own pictures, steps and seed:
-    asked for again it is there, and stopped it goes on from its last checkpoint. Compare with what as many real
-    pictures and as many steps give, not with the judge, which saw more of both.
+    pixels (N, S, S, 3) uint8, labels (N,); flip: whether half of them are mirrored. It is kept in `root` under a name
+    of its own pictures, steps and seed: asked for again it is there, and stopped it goes on from its last checkpoint.
+    Compare with what as many real pictures and as many steps give, not with the judge, which saw more of both.
     """
     content = hashlib.sha256(pixels.contiguous().numpy().tobytes()).hexdigest()
-    key = fingerprint("cas", content, labels.tolist(), list(held_out.class_names), steps, seed)
+    key = fingerprint(
+        "cas", content, labels.tolist(), list(held_out.class_names), steps, seed, *([] if flip else ["upright"])
+    )
     images = ImageSet("cas", pixels, labels, held_out.class_names, held_out.image_size, (), (), key)
     settings = TrainingSettings(
         steps=steps, batch_size=BATCH, lr=1e-3, lr_warmup=min(200, steps // 5), lr_decay=True, weight_decay=0.05,
         ema_decay=0.99, preview_every=0, save_every=200, log_every=50, keep=1,
     )  # fmt: skip
-    task = JudgeTask(images, held_out, settings.batch_size, seed)
+    task = JudgeTask(images, held_out, settings.batch_size, seed, flip=flip)
     with locked(root / f"cas-{key}.lock"):  # two evaluations may want the same one
         trainer = Trainer(task, root / f"cas-{key}", settings, seed)
         with torch.random.fork_rng(devices=[]):
@@ -71,17 +73,19 @@ def with_cas(
     held_out: ImageSet,
     folder: Path,
     shared: Path,
+    flip: bool = True,
 ) -> Worth:
     """The same with what classifiers learn from the samples alone, and from as many training pictures alone.
 
     samples   pixels (C, S, S, 3) uint8 and classes (C,), of the first C pictures of the order that `floor_pictures`
               goes by, which are the real ones here
+    flip      whether half of the pictures that they learn from are mirrored
     shared    where the classifier of the real pictures lies, the same for all runs and guidance scales
     """
     floor, _ = floor_pictures(train, len(samples[1]), found.seed)
     real = (torch.from_numpy(to_uint8(train.view(floor))), train.labels[floor])
     for side, (pixels, labels), root in (("generated", samples, folder), ("real", real, shared)):
-        scores = classification_accuracy(pixels, labels, held_out, root, steps, found.seed)
+        scores = classification_accuracy(pixels, labels, held_out, root, steps, found.seed, flip)
         found = found.plus(side, **{f"cas_{name}": share for name, share in scores.items()})
     return replace(found, cas_n=len(samples[1]))
 

@@ -40,12 +40,20 @@ class Audit:
 
     @property
     def rate(self) -> float:
-        """Share of generated pictures that count as copies; QUANTILE is that of held-out pictures."""
+        """Share of generated pictures that count as copies; beside it belongs `chance`."""
         return float(self.copies.float().mean())
 
     @property
+    def chance(self) -> float:
+        """The share of pictures like the held-out ones that would count as copies: QUANTILE, and more of few.
+
+        That M pictures leave below their interpolated quantile q of one more: (1 + q (M - 1)) / (M + 1).
+        """
+        return chance_of(int(_new(self.held_out).sum()))
+
+    @property
     def rate_held_out(self) -> float:
-        """The same of a random half of the held-out pictures, by the threshold of the rest: what chance gives."""
+        """The rate of a random half of the held-out pictures by the threshold of the rest: `chance_of` these."""
         order = torch.randperm(len(self.held_out), generator=generator(0, "copies"))
         of_threshold, counted = self.held_out[order[::2]], self.held_out[order[1::2]]
         return float((counted <= threshold_of(of_threshold)).float().mean())
@@ -62,7 +70,9 @@ class Audit:
             for distances in (self.distances, self.held_out, self.real)
         )
         repeated = int((~_new(self.held_out)).sum())
-        return AuditFacts(round(self.threshold, 4), list(SHARES), generated, held_out, real, repeated)
+        return AuditFacts(
+            round(self.threshold, 4), list(SHARES), generated, held_out, real, repeated, round(self.chance, 4)
+        )
 
     def suspicious(self, count: int) -> Tensor:
         """Numbers of the generated pictures that are nearest to a training picture, nearest first."""
@@ -79,6 +89,7 @@ class AuditFacts:
     held_out: list[float]
     real: list[float]
     held_out_in_training: int  # held-out pictures that are in the training set as well
+    chance: float  # the share of pictures that count as copies and are none, if they are like the held-out ones
 
 
 def audit(generated: Tensor, train: Iterable[Tensor], held_out: Tensor, real: tuple[Tensor, Tensor]) -> Audit:
@@ -98,6 +109,11 @@ def threshold_of(held_out: Tensor) -> float:
     """Up to which distance a picture counts as a copy, by those (M,) of held-out pictures; 0 where all are copies."""
     new = held_out[_new(held_out)]
     return float(new.quantile(QUANTILE)) if len(new) else 0.0
+
+
+def chance_of(count: int) -> float:
+    """The share of further pictures that lie below the QUANTILE of `count`; 1 of none."""
+    return (1 + QUANTILE * (count - 1)) / (count + 1) if count else 1.0
 
 
 def _new(held_out: Tensor) -> Tensor:

@@ -45,15 +45,15 @@ def pairs(pixels: torch.Tensor, train: ImageSet, audit: Audit, count: int) -> Im
     return grid(torch.cat(rows), captions=texts, columns=columns, title="samples, and below each its nearest", cell=64)
 
 
-def nearest_table(audits: Mapping[str, Audit]) -> str:
+def nearest_table(audits: Mapping[str, Audit], train: ImageSet) -> str:
     """As CSV, of each sample and in each space: the nearest training picture, how far, and whether it may be a copy."""
     lines = io.StringIO()
     writer = csv.writer(lines)
-    writer.writerow(["space", "sample", "training_picture", "distance", "copy"])
+    writer.writerow(["space", "sample", "training_picture", "distance", "copy", "file"])
     for space, one in audits.items():
         columns = (one.neighbours.tolist(), one.distances.tolist(), one.copies.tolist())
         for number, (neighbour, distance, copy) in enumerate(zip(*columns, strict=True)):
-            writer.writerow([space, number, neighbour, f"{distance:.5g}", int(copy)])
+            writer.writerow([space, number, neighbour, f"{distance:.5g}", int(copy), train.file(neighbour)])
     return lines.getvalue()
 
 
@@ -115,9 +115,11 @@ def sections(
 ) -> list[Section]:
     """The page: numbers, and possible copies."""
     told = " and ".join(f"{int(one.copies.sum())} ({space.split()[0]})" for space, one in audits.items())
+    by_chance = max(one.chance for one in audits.values())
     copies = (
         f"Of {found.n} samples {told} are nearer to a training picture than all but 1 % of held-out ones are (the "
-        "line). The nearest are shown, with their numbers; nearest.csv has all. The sheets hold pictures of the data."
+        f"line); of as many further held-out ones {by_chance:.1%} would be, by chance. The nearest are shown, with "
+        "their numbers; nearest.csv has all. The sheets hold pictures of the data."
     )
     sheet = [
         (folder / "distances.png", "distances to the nearest (other) training picture, and those of real pictures")

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from lab.clip.augment import Augmentation
+from lab.clip.augment import Augmentation, blended, mixing
 from lab.data import BatchStream, ImageSet
 from lab.errors import LabError
 from lab.judging.judge import Judge
@@ -24,6 +24,7 @@ class JudgeTask(StreamTask):
     """A classifier of an image set with classes.
 
     augmentation   random views; mixup (Zhang et al. 2018) blends half of them with another of the batch
+    flip           whether half of the views are mirrored, where no other augmentation is given
     smoothing      share of the target that is spread over all classes (Szegedy et al. 2016)
     Raises LabError for a set without classes.
     """
@@ -40,13 +41,14 @@ class JudgeTask(StreamTask):
         augmentation: Augmentation | None = None,
         smoothing: float = 0.1,
         class_balanced: bool = False,
+        flip: bool = True,
     ) -> None:
         super().__init__()
         if not image_set.class_names:
             raise LabError(f"{image_set.name}: has no classes to be told apart; the judge needs some")
         self.image_set, self.held_out, self.seed, self.smoothing = image_set, held_out, seed, smoothing
         self.stream = BatchStream(image_set, batch_size, seed, class_balanced)
-        self.augmentation = augmentation or Augmentation(area=(0.25, 1.0), light=0.3)
+        self.augmentation = augmentation or Augmentation(area=(0.25, 1.0), light=0.3, mirror=flip)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(derive(seed, "judge"))
             self.network = JudgeNetwork(len(image_set.class_names))
@@ -56,13 +58,10 @@ class JudgeTask(StreamTask):
         rows, indices = self.stream.share(rank, world), self.stream.indices(step)
         draw = generator(self.seed, "views", step)
         views = self.augmentation(self.image_set.pixels[indices], self.image_set.image_size, draw, slice(None))
-        partners = torch.randperm(len(indices), generator=draw)
-        weight = torch.rand(len(indices), generator=draw)
-        weight = torch.where(torch.rand(len(indices), generator=draw) < 0.5, 1.0, weight)
-        labels, share = self.image_set.labels[indices], weight[:, None, None, None]
-        mixed = share * views + (1 - share) * views[partners]
+        partners, weight = mixing(len(indices), draw)
+        labels = self.image_set.labels[indices]
         return {
-            "images": mixed[rows],
+            "images": blended(views, partners, weight)[rows],
             "labels": labels[rows],
             "others": labels[partners][rows],
             "weight": weight[rows],

@@ -28,6 +28,7 @@ from lab.seeding import derive
 from lab.training import DiffusionTask, TrainingSettings
 
 logger = logging.getLogger(__name__)
+ONE_THING = 16  # samples on a sheet that shows one thing alone
 COMPARED_AT_A_TIME = 64  # pictures whose loss is told
 
 
@@ -77,7 +78,7 @@ def train_diffusion(cfg: DictConfig, run_dir: Path) -> None:
     shown = preview_request(cfg, images.class_names, conditioner)
     compared = compared_streams(cfg, source, stream, model)
     most = min([cfg.preview.held_out, *(len(side.image_set) for side, _ in compared.values())])
-    task = DiffusionTask(model, stream, cfg.seed, shown, cfg.preview.count, compared, most)
+    task = DiffusionTask(model, stream, cfg.seed, shown, preview_count(cfg, shown), compared, most)
     run(cfg, task, run_dir, settings)
 
 
@@ -144,6 +145,11 @@ def check_preview_classes(cfg: DictConfig, images: ImageSet) -> None:
             class_index(name, images.class_names)
         except LabError as error:
             raise LabError(f"preview: {error}") from error
+
+
+def preview_count(cfg: DictConfig, shown: Request) -> int:
+    """Samples of each thing that sheets show; of one thing alone more than one, where nobody says how many."""
+    return ONE_THING if cfg.preview.count == 1 and len(shown.labels) <= 1 else int(cfg.preview.count)
 
 
 def preview_request(cfg: DictConfig, class_names: Sequence[str], conditioner: Conditioner) -> Request:

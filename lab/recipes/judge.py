@@ -20,7 +20,9 @@ def train_judge(cfg: DictConfig, run_dir: Path) -> None:
     settings: TrainingSettings = build(cfg.training)
     source: Source = build(cfg.data)
     images, held_out = source.load("train"), source.load("held_out")
-    task = JudgeTask(images, held_out, settings.batch_size, cfg.seed, class_balanced=settings.class_balanced)
+    task = JudgeTask(
+        images, held_out, settings.batch_size, cfg.seed, class_balanced=settings.class_balanced, flip=settings.flip
+    )
     trainer = run(cfg, task, run_dir, settings)
     if trainer.accelerator.is_main_process:
         with trainer.ema.in_place():

@@ -1,6 +1,8 @@
 """The training loop: one for everything, on accelerate, resumable bit for bit."""
 
 import contextlib
+import csv
+import io
 import logging
 import signal
 import sys
@@ -35,7 +37,8 @@ class Trainer:
         self.task, self.run_dir, self.settings, self.seed = task, run_dir, settings, seed
         self.accelerator = make_accelerator(settings.precision, settings.trackers, run_dir)
         self._check_batch()
-        torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
+        tf32 = settings.precision != "fp32"  # who asks for single precision gets it
+        torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = tf32
         task.to(self.accelerator.device).to(memory_format=torch.channels_last)
         self.trainable = {name: p for name, p in task.named_parameters() if p.requires_grad}
         adamw = make_adamw(self.trainable.values(), settings, self.accelerator.device)
@@ -182,10 +185,12 @@ class Trainer:
         step = self.step - len(window) + bad[0]
         report = self.run_dir / "not_finite.csv"
         if self.accelerator.is_main_process:
-            rows = "".join(f"{step},{index}\n" for index in self.task.culprits(step))
-            write_whole(report, lambda staged: staged.write_text("step,index\n" + rows))
+            lines = io.StringIO()
+            writer = csv.writer(lines, lineterminator="\n")
+            writer.writerows([("step", "index", "file"), *((step, *image) for image in self.task.culprits(step))])
+            write_whole(report, lambda staged: staged.write_text(lines.getvalue()))
         raise LabError(
-            f"loss or gradient of step {step} is not finite: its images' indices are in {report}, checkpoints "
+            f"loss or gradient of step {step} is not finite: its images are named in {report}, checkpoints "
             f"are untouched; look at those images, or start anew elsewhere (hydra.run.dir=) with a lower "
             f"training.lr than {self.settings.lr:g}"
         )

@@ -38,8 +38,8 @@ class Task(nn.Module, ABC):
         """
         return {}
 
-    def culprits(self, step: int) -> list[int]:
-        """Indices of the images in a step's global batch, for the report on a loss that is not finite."""
+    def culprits(self, step: int) -> list[tuple[int, str]]:
+        """The images in a step's global batch and their files, for the report on a loss that is not finite."""
         return []
 
 
@@ -51,6 +51,5 @@ class StreamTask(Task):
     def epoch(self, step: int) -> float:
         return self.stream.epoch(step)
 
-    def culprits(self, step: int) -> list[int]:
-        indices: list[int] = self.stream.indices(step).tolist()
-        return indices
+    def culprits(self, step: int) -> list[tuple[int, str]]:
+        return [(index, self.stream.image_set.file(index)) for index in self.stream.indices(step).tolist()]

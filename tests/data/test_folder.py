@@ -29,6 +29,9 @@ def test_sub_folders_are_classes(pictures: Path) -> None:
     assert images.pixels.shape == (8, 18, 18, 3)
     assert images.name == "pictures"
     assert images.captions == images.factors == ()
+    roses, tulips = images.files[:5], images.files[5:]
+    assert roses == ("rose/1.jpg", "rose/2.png", "rose/3.jpg", "rose/4.jpg", "rose/5.jpg")
+    assert sorted(tulips) == ["tulip/1.png", "tulip/2.jpg", "tulip/late/3.jpg"] and images.file(5) == tulips[0]
 
 
 def test_without_sub_folders_or_by_choice_there_are_no_classes(pictures: Path) -> None:
@@ -105,6 +108,7 @@ def test_bad_files_are_skipped_with_warnings(pictures: Path, caplog: pytest.LogC
             images = source.load("train")
         assert images.labels.tolist() == [0] * 5 + [1] * 2
         assert len(images.pixels) == 7
+        assert len(images.files) == 7 and "tulip/2.jpg" not in images.files and images.file(6) == images.files[6]
         assert all(name in caplog.text for name in (*BAD, "2.jpg"))
         assert len(caplog.records) == 4
     assert "empty.jpg" in refused(folder(pictures, held_out_fraction=0))  # what was skipped is not allowed
@@ -147,6 +151,8 @@ def test_folders_that_cannot_be_used_are_named(pictures: Path, tmp_path: Path) -
         ("held_out_fraction", float("nan")),
         ("on_bad_file", "ignore"),
         ("crop_margin", -1),
+        ("workers", 0),
+        ("workers", -1),
     ],
 )
 def test_bad_values_are_refused_by_name(tmp_path: Path, key: str, value: Any) -> None:

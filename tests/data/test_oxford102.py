@@ -97,6 +97,8 @@ def test_a_given_root_is_never_downloaded_to(tmp_path: Path, monkeypatch: pytest
 def test_bad_values_are_refused_by_name() -> None:
     with pytest.raises(LabError, match=r"data\.image_size=0"):
         Oxford102(0)
+    with pytest.raises(LabError, match=r"data\.workers=-1"):
+        Oxford102(workers=-1)
     with pytest.raises(LabError, match="unknown split 'test'"):
         Oxford102().load("test")
 

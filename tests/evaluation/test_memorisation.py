@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from lab.evaluation import Audit, audit, nearest
+from lab.evaluation.memorisation import chance_of, threshold_of
 
 NONE = (torch.zeros(0, 48), torch.zeros(0, dtype=torch.long))
 
@@ -30,6 +31,21 @@ def test_held_out_pictures_are_copies_as_often_as_the_threshold_says() -> None:
     assert found.rate == pytest.approx(0.01, abs=0.003)
     evenly = Audit(torch.zeros(1), torch.zeros(1), torch.arange(10000.0), torch.zeros(1), 100.0)
     assert evenly.rate_held_out == pytest.approx(0.01, abs=0.005)  # one half by the threshold of the other
+
+
+@pytest.mark.parametrize("held_out", [13, 50, 400])
+def test_by_chance_more_lie_below_the_quantile_of_few(held_out: int) -> None:
+    """The closed form beside what is counted where nothing is copied: every distance is drawn alike."""
+    draw = torch.Generator().manual_seed(held_out)
+    rates, halves, told = [], [], 0.0
+    for _ in range(400):
+        apart = 1 + torch.rand(held_out + 400, generator=draw)
+        audited = Audit(apart[held_out:], NONE[1], apart[:held_out], NONE[1], threshold_of(apart[:held_out]))
+        rates.append(audited.rate)
+        halves.append(audited.rate_held_out)
+        told = audited.chance
+    assert sum(rates) / 400 == pytest.approx(told, rel=0.15)
+    assert sum(halves) / 400 == pytest.approx(chance_of(held_out - held_out // 2), rel=0.25)
 
 
 def test_copies_are_found_where_the_data_hold_duplicates() -> None:

@@ -28,6 +28,15 @@ def test_inputs_are_a_function_of_the_step_and_shared_among_ranks(task: JudgeTas
     assert not torch.equal(whole["images"], other["images"])
 
 
+def test_sides_are_kept_where_they_matter(make_discs: MakeDiscs) -> None:
+    tasks = [JudgeTask(make_discs(12, 0), make_discs(4, 1), 16, seed=0, flip=flip) for flip in (True, False)]
+    assert [task.augmentation.mirror for task in tasks] == [True, False]
+    mirrored = tasks[0].augmentation(tasks[0].image_set.pixels[:16], 32, torch.Generator().manual_seed(1), slice(None))
+    kept = tasks[1].augmentation(tasks[1].image_set.pixels[:16], 32, torch.Generator().manual_seed(1), slice(None))
+    same = (mirrored == kept).flatten(1).all(dim=1)
+    assert 0 < int(same.sum()) < 16  # else alike
+
+
 def test_half_of_the_views_are_blended_with_another(task: JudgeTask) -> None:
     weights = torch.cat([task.inputs(step)["weight"] for step in range(60)])
     assert 0.45 < float((weights == 1).float().mean()) < 0.55

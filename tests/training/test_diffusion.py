@@ -143,7 +143,7 @@ def test_a_dropped_condition_does_not_reach_the_network(task: DiffusionTask) -> 
 
 def test_epochs_and_culprits_are_the_streams(task: DiffusionTask) -> None:
     assert task.epoch(10) == 10 * B / 20
-    assert task.culprits(3) == task.stream.indices(3).tolist()
+    assert task.culprits(3) == [(index, "") for index in task.stream.indices(3).tolist()]
 
 
 # -- previews ----------------------------------------------------------------------------------------

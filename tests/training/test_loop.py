@@ -145,7 +145,7 @@ def test_numbers_that_are_not_finite_stop_it_before_they_are_saved(
     assert "\n" not in str(error.value)
     report = tmp_path / "not_finite.csv"
     assert str(report) in str(error.value)
-    assert report.read_text() == f"step,index\n{bad},{bad}\n{bad},{100 + bad}\n"
+    assert report.read_text() == f"step,index,file\n{bad},{bad},\n{bad},{100 + bad},7.jpg\n"
     assert saved(tmp_path) == [3, 6]
     for path in (tmp_path / "checkpoints").iterdir():
         tensors = checkpoint.load(path).tensors("raw") | checkpoint.load(path).tensors("weights")

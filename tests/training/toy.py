@@ -43,8 +43,8 @@ class Toy(Task):
         self.seen.append((step, self.conv.weight.detach().clone()))
         return {"looked": float(step)}
 
-    def culprits(self, step: int) -> list[int]:
-        return [step, 100 + step]
+    def culprits(self, step: int) -> list[tuple[int, str]]:
+        return [(step, ""), (100 + step, "7.jpg")]
 
 
 def settings(**changes: Any) -> TrainingSettings:
