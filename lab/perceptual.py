@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from itertools import pairwise
+from typing import Any
 from urllib.error import URLError
 
 import torch
@@ -28,12 +29,14 @@ class PerceptualDistance:
     @classmethod
     def of_clip(cls, clip: Clip) -> "PerceptualDistance":
         """By a CLIP's image tower, e.g. flower_clip's; LabError where it is no ResNet."""
-        tower = clip.model.visual
+        tower: Any = clip.model.visual
+        tower = getattr(tower, "trunk", tower)  # timm's, or open_clip's own
         if not hasattr(tower, "layer4"):
             raise LabError(f"reconstruction.perceptual: {clip.name} has no residual stages; use flower_clip or vgg")
-        stages = (tower.stem, tower.layer1, tower.layer2, tower.layer3, tower.layer4)  # type: ignore[union-attr]
+        stem = getattr(tower, "stem", None) or nn.Sequential(tower.conv1, tower.bn1, tower.act1, tower.maxpool)
+        stages = (stem, tower.layer1, tower.layer2, tower.layer3, tower.layer4)
         mean, std = (torch.tensor(clip.preprocess[key]) for key in ("mean", "std"))
-        return cls(stages, mean, std)  # type: ignore[arg-type]
+        return cls(stages, mean, std)
 
     @classmethod
     def of_vgg(cls) -> "PerceptualDistance":

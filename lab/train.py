@@ -9,7 +9,6 @@ from omegaconf import DictConfig
 
 from lab import checkpoint
 from lab.cli import entry_point
-from lab.clip.captions import Wording
 from lab.clip.load import WEIGHTS
 from lab.config import build, check_types
 from lab.continuing import alone_in, refuse_changes
@@ -34,7 +33,6 @@ TYPES = {
     "seed": int,
     "name": str | int,
     "clip_model": Literal["flower_clip", "flower_clip_small"],
-    "clip_captions": Wording,
     "resume": Literal["auto", "never", "always"],
     "preview.classes": Sequence[str | int] | None,
     "preview.prompts": Sequence[str] | None,

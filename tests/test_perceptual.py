@@ -2,20 +2,27 @@
 
 from urllib.error import URLError
 
+import open_clip
 import pytest
 import torch
 import torchvision
 from torch import nn
 
-from lab.clip import load_clip
+from lab.clip.load import quiet
+from lab.clip.model import Clip
+from lab.clip.task import PREPROCESS
 from lab.errors import LabError
 from lab.perceptual import PerceptualDistance
-from lab.runs import REFERENCE
 
 
-@pytest.fixture(scope="module")
-def distance() -> PerceptualDistance:
-    return PerceptualDistance.of_clip(load_clip("flower_clip", str(REFERENCE / "flower_clip")))
+@pytest.fixture(scope="module", params=["flower_clip", "flower_clip_small"])
+def distance(request: pytest.FixtureRequest) -> PerceptualDistance:
+    """By timm's ResNet and by open_clip's own, untrained."""
+    torch.manual_seed(0)
+    with quiet():
+        network = open_clip.create_model(request.param, force_preprocess_cfg=PREPROCESS)
+        config = open_clip.get_model_config(request.param)
+        return PerceptualDistance.of_clip(Clip(network, open_clip.get_tokenizer(request.param), request.param, config))
 
 
 def images(seed: int = 0) -> torch.Tensor:
@@ -48,6 +55,7 @@ def test_gradients_reach_the_image_and_no_weight(distance: PerceptualDistance) -
     made = images(1).requires_grad_()
     distance(made, images()).sum().backward()
     assert made.grad is not None and float(made.grad.abs().sum()) > 0
+    assert len(distance.stages) == 5
     modules = [getattr(stage, "__self__", stage) for stage in distance.stages]
     assert all(p.grad is None for module in modules for p in module.parameters())  # type: ignore[union-attr]
 

@@ -17,6 +17,7 @@ class Augmentation:
     turn     degrees to either side
     light    greatest relative change of brightness and of contrast, the same for all three channels
     erase    probability that a square of a quarter to a half of the side is painted grey
+    mirror   whether half of the pictures are mirrored
     """
 
     area: tuple[float, float] = (0.3, 1.0)
@@ -24,6 +25,7 @@ class Augmentation:
     turn: float = 20.0
     light: float = 0.15
     erase: float = 0.25
+    mirror: bool = True
 
     def __call__(self, pixels: Tensor, size: int, generator: torch.Generator, rows: slice) -> Tensor:
         """Views (b, 3, size, size) in [-1, 1] of rows `rows` of a batch of pictures (B, S, S, 3) uint8.
@@ -45,7 +47,7 @@ class Augmentation:
         width, height = area.sqrt() * stretch, area.sqrt() / stretch
         x, y = (2 * draws[2] - 1) * (1 - width).clamp(min=0), (2 * draws[3] - 1) * (1 - height).clamp(min=0)
         angle = math.radians(self.turn) * (2 * draws[4] - 1)
-        mirror = torch.where(draws[5] < 0.5, -1.0, 1.0)
+        mirror = torch.where((draws[5] < 0.5) & self.mirror, -1.0, 1.0)
         cos, sin = angle.cos(), angle.sin()
         first = torch.stack([width * cos * mirror, -height * sin, x], dim=1)
         return torch.stack([first, torch.stack([width * sin * mirror, height * cos, y], dim=1)], dim=1)
@@ -68,3 +70,19 @@ class Augmentation:
 
 def _inside(place: Tensor) -> Tensor:
     return (place >= 0) & (place < 1)
+
+
+def mixing(count: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """With which other of a batch each picture is blended (B,), and its own weight (B,): 1 for half of them.
+
+    Zhang et al. 2018, "mixup: beyond empirical risk minimization", with weights uniform in [0, 1).
+    """
+    partners = torch.randperm(count, generator=generator)
+    weight = torch.rand(count, generator=generator)
+    return partners, torch.where(torch.rand(count, generator=generator) < 0.5, 1.0, weight)
+
+
+def blended(views: Tensor, partners: Tensor, weight: Tensor) -> Tensor:
+    """Views (B, 3, S, S), each with its partner's added."""
+    share = weight[:, None, None, None]
+    return share * views + (1 - share) * views[partners]

@@ -5,9 +5,12 @@ caption states some of the facts of the image it was made for, and is true of ev
 batch holds many such images, so the contrastive loss takes its targets from here and calls none a negative.
 """
 
+import math
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from string import Formatter
+from typing import overload
 
 import torch
 from torch import Tensor
@@ -48,6 +51,124 @@ PAINTED = (
     "a flower with {petal_count} {petal_colour} petals",
 )
 OWN = ("{caption}",)
+
+
+class Wordings(Sequence[str]):
+    """Templates made of parts, one of each, separated by spaces; an empty part is left out.
+
+    They are counted, not kept: the last part changes with each index, the first one most slowly.
+    """
+
+    def __init__(self, *parts: tuple[str, ...]) -> None:
+        self.parts = parts
+
+    def __len__(self) -> int:
+        return math.prod(len(part) for part in self.parts)
+
+    @overload
+    def __getitem__(self, index: int) -> str: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[str]: ...
+    def __getitem__(self, index: int | slice) -> str | list[str]:
+        if isinstance(index, slice):
+            return [self[i] for i in range(*index.indices(len(self)))]
+        rest, chosen = range(len(self))[index], []
+        for part in reversed(self.parts):
+            rest, which = divmod(rest, len(part))
+            chosen.append(part[which])
+        return " ".join(filter(None, reversed(chosen))).replace(" ,", ",")
+
+
+# Words that say nothing about the flower: who learns to pass over these passes over others as well.
+OPENINGS = (
+    "",
+    "",
+    "a photo of",
+    "a picture of",
+    "a photograph of",
+    "an image of",
+    "a close-up of",
+    "a macro shot of",
+    "a detailed view of",
+    "a snapshot of",
+    "here is",
+    "this is",
+    "look at",
+    "we see",
+    "it shows",
+    "i found",
+)
+KINDS_OF = (
+    "a",
+    "a",
+    "the",
+    "this",
+    "a single",
+    "a beautiful",
+    "a pretty",
+    "a lovely",
+    "a fresh",
+    "a small",
+    "a large",
+    "a tiny",
+    "a fine",
+    "my favourite",
+)
+ENDINGS = (
+    "",
+    "",
+    "",
+    "in bloom",
+    "in full bloom",
+    "up close",
+    "outdoors",
+    "in the sun",
+    "in spring",
+    "after the rain",
+    "among leaves",
+    "by the path",
+    "in a park",
+    "on a meadow",
+    "this morning",
+    ", taken with a camera",
+    ", seen from the front",
+    ", a kind of plant",
+)
+NAMED_SO = (
+    "{name}",
+    "{name}",
+    "{name} flower",
+    "{name} blossom",
+    "{name} plant",
+    "flower called {name}",
+    "flower of the kind {name}",
+)
+COLOURED_SO = (
+    "{colour} flower",
+    "{colour} flower",
+    "{colour} blossom",
+    "{colour} bloom",
+    "flower with {colour} petals",
+    "flower that is {colour}",
+    "flower whose petals are {colour}",
+    "blossom in {colour}",
+)
+NAMED_AND_COLOURED_SO = (
+    "{colour} {name}",
+    "{colour} {name}",
+    "{colour} {name} flower",
+    "{colour} {name} blossom",
+    "{name} with {colour} petals",
+    "{name} that is {colour}",
+    "{name} whose petals are {colour}",
+    "{name} in {colour}",
+)
+# Each of these kinds in some twenty thousand sentences.
+VARIED = {
+    templates: Wordings(OPENINGS, KINDS_OF, cores, ENDINGS)
+    for templates, cores in ((NAMED, NAMED_SO), (COLOURED, COLOURED_SO), (NAMED_AND_COLOURED, NAMED_AND_COLOURED_SO))
+}
+VARIED_SHARE = 0.75  # of these captions: the others are in the words that `class_prompts` asks in
 NUMBERS = (
     "zero",
     "one",
@@ -76,11 +197,13 @@ class Captions:
 class CaptionMaker:
     """The facts of an image set, and captions that state some of them.
 
-    fields   names of the F facts
-    codes    (N, F) int64, equal where two images share a fact
+    varied     whether names and colours are said in tens of thousands of sentences, for who learns to hear; else in few
+    fields     names of the F facts
+    codes      (N, F) int64, equal where two images share a fact
     """
 
-    def __init__(self, image_set: ImageSet) -> None:
+    def __init__(self, image_set: ImageSet, varied: bool = False) -> None:
+        self.varied = VARIED if varied else {}
         facts = _facts(image_set)
         self.fields = tuple(facts)
         self.codes = torch.stack([_codes(values) for values in facts.values()], dim=1)
@@ -106,9 +229,13 @@ class CaptionMaker:
         return (same | ~captions.stated[None]).all(dim=2)
 
     def _caption(self, image: int, kind: float, which: float) -> tuple[str, list[bool]]:
-        templates = self.kinds[int(kind * len(self.kinds))]
+        templates: Sequence[str] = self.kinds[int(kind * len(self.kinds))]
         if templates is NAMED_AND_COLOURED and self.words["name"][image] & set(COLOURS):
             templates = NAMED  # no "white pink primrose"
+        if templates in self.varied:
+            varied = which < VARIED_SHARE
+            which = which / VARIED_SHARE if varied else (which - VARIED_SHARE) / (1 - VARIED_SHARE)
+            templates = self.varied[templates] if varied else templates
         template = templates[int(which * len(templates))]
         fields = _fields(template)
         text = with_articles(template.format(**{field: self.facts[field][image] for field in fields}))

@@ -44,7 +44,8 @@ def load_clip(model: str = DEFAULT[0], pretrained: str = DEFAULT[1], cache_dir: 
     """
     path = Path(pretrained)
     if path.is_dir():
-        return _from_folder(path)
+        of_run = path / "clip"  # where a run of the lab leaves its own
+        return _from_folder(of_run if (of_run / CONFIG).is_file() and not (path / CONFIG).is_file() else path)
     known = open_clip.list_models()
     if model not in known:
         raise LabError(f"model={model}: open_clip knows no such model{_nearest(model, known)}")

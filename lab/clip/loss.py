@@ -6,13 +6,18 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 
-def targets(truth: Tensor, rows: slice) -> tuple[Tensor, Tensor]:
-    """(b, B) targets of images over captions and of captions over images, for some rows of a batch.
+def targets(truth: Tensor, partners: Tensor | None = None, weight: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """(B, B) targets of images over captions and of captions over images, each row spread over what is true.
 
-    truth (B, B) bool: whether caption j is true of image i. Each row is spread evenly over what is true.
+    truth (B, B) bool: whether caption j is true of image i. Of images that are blended with their partners (B,),
+    weight (B,) being their own share, both have their part of an image's row; so they have of a caption's.
     """
     by_image, by_text = (true / true.sum(dim=1, keepdim=True) for true in (truth.float(), truth.T.float()))
-    return by_image[rows], by_text[rows]
+    if partners is not None and weight is not None:
+        by_image = _blended(by_image, partners, weight)
+        by_text = _blended(truth.float(), partners, weight).T
+        by_text = by_text / by_text.sum(dim=1, keepdim=True)
+    return by_image, by_text
 
 
 def matching_loss(
@@ -33,3 +38,7 @@ def matching_loss(
     image_loss = cross_entropy(by_image, image_targets, reduction="none")
     text_loss = cross_entropy(by_text, text_targets, reduction="none")
     return (image_loss + text_loss) / 2, by_image
+
+
+def _blended(rows: Tensor, partners: Tensor, weight: Tensor) -> Tensor:
+    return weight[:, None] * rows + (1 - weight)[:, None] * rows[partners]

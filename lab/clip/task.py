@@ -2,6 +2,7 @@
 
 import math
 from copy import deepcopy
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,13 +10,14 @@ import open_clip
 import torch
 from torch import Tensor
 
-from lab.clip.augment import Augmentation
+from lab.clip.augment import Augmentation, blended, mixing
 from lab.clip.captions import CaptionMaker
 from lab.clip.load import OWN, quiet
 from lab.clip.loss import matching_loss, targets
 from lab.clip.model import Clip
 from lab.clip.retrieval import retrieval
 from lab.clip.store import halved, save_clip
+from lab.clip.words import strew
 from lab.data import BatchStream, ImageSet
 from lab.errors import LabError
 from lab.seeding import derive, generator
@@ -36,6 +38,9 @@ class FlowerClipTask(StreamTask):
     batch_size     of all processes together
     model          flower_clip | flower_clip_small
     augmentation   None chooses by whether the set is painted
+    flip           whether half of the views are mirrored, where no other augmentation is given
+    mixed          whether half of the views are blended with others; None: unless the set is painted
+    strewn         share of the captions that have words of no meaning in between; None: half, unless the set is painted
     Raises LabError for a model that is not the lab's own.
     """
 
@@ -51,18 +56,26 @@ class FlowerClipTask(StreamTask):
         model: str = "flower_clip",
         class_balanced: bool = False,
         augmentation: Augmentation | None = None,
+        mixed: bool | None = None,
+        strewn: float | None = None,
+        flip: bool = True,
     ) -> None:
         super().__init__()
         if model not in OWN:
             raise LabError(f"clip_model={model}: the lab trains {' or '.join(OWN)}")
         self.image_set, self.held_out, self.seed, self.architecture = image_set, held_out, seed, model
         self.stream = BatchStream(image_set, batch_size, seed, class_balanced)
-        self.captions = CaptionMaker(image_set)
-        self.augmentation = augmentation or (PAINTED_AUGMENTATION if image_set.factors else Augmentation())
+        self.captions = CaptionMaker(image_set, varied=True)
+        usual = PAINTED_AUGMENTATION if image_set.factors else Augmentation()
+        self.augmentation = augmentation or replace(usual, mirror=flip)
+        painted = bool(image_set.factors)
+        self.mixed = not painted if mixed is None else mixed
+        self.strewn = (0.0 if painted else 0.5) if strewn is None else strewn
         with torch.random.fork_rng(devices=[]), quiet():
             torch.manual_seed(derive(seed, "flower_clip"))
             self.network = open_clip.create_model(model, force_preprocess_cfg=PREPROCESS)
-        self.tokenizer = open_clip.get_tokenizer(model)
+        with quiet():
+            self.tokenizer = open_clip.get_tokenizer(model)
         size = self.network.visual.image_size
         self.image_size: int = size if isinstance(size, int) else size[0]
 
@@ -77,13 +90,22 @@ class FlowerClipTask(StreamTask):
         rows = slice(rank * total // world, (rank + 1) * total // world)
         indices = self.stream.indices(step)
         captions = self.captions.draw(indices, generator(self.seed, "captions", step))
-        image_targets, text_targets = targets(self.captions.truth(indices, captions), rows)
+        truth, pixels = self.captions.truth(indices, captions), self.image_set.pixels[indices]
         draw = generator(self.seed, "views", step)
+        if self.mixed:
+            views = self.augmentation(pixels, self.image_size, draw, slice(None))
+            partners, weight = mixing(total, draw)
+            weight = torch.maximum(weight, 1 - weight)  # a picture's own caption stays the truest
+            views = blended(views, partners, weight)[rows]
+            image_targets, text_targets = targets(truth, partners, weight)
+        else:
+            views = self.augmentation(pixels, self.image_size, draw, rows)
+            image_targets, text_targets = targets(truth)
         return {
-            "images": self.augmentation(self.image_set.pixels[indices], self.image_size, draw, rows),
-            "tokens": self.tokenizer(list(captions.texts[rows])),
-            "image_targets": image_targets,
-            "text_targets": text_targets,
+            "images": views,
+            "tokens": strew(self.tokenizer, captions.texts, self.strewn, generator(self.seed, "words", step))[rows],
+            "image_targets": image_targets[rows],
+            "text_targets": text_targets[rows],
         }
 
     def forward(  # type: ignore[override]
@@ -115,7 +137,7 @@ class FlowerClipTask(StreamTask):
         return Clip(network, self.tokenizer, self.architecture, config)
 
     def words_met(self, steps: int) -> Tensor:
-        """Numbers (K,) of the tokens in any caption of the first `steps` steps."""
+        """Numbers (K,) of the tokens in any caption of the first `steps` steps, those strewn in apart."""
         texts: set[str] = set()
         for step in range(steps):
             texts.update(self.captions.draw(self.stream.indices(step), generator(self.seed, "captions", step)).texts)

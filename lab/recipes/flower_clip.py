@@ -35,13 +35,14 @@ def flower_clip_task(cfg: DictConfig, source: Source, images: ImageSet, settings
         cfg.seed,
         cfg.clip_model,
         class_balanced=settings.class_balanced,
+        flip=settings.flip,
     )
 
 
 def own_clip(cfg: DictConfig, source: Source, images: ImageSet, run_dir: Path) -> Path:
-    """The folder of a flower_clip trained on this set: the run's, the reference one, or one trained now."""
+    """The folder of a flower_clip: the run's, or of one for this set the reference one, or one trained now."""
     mine = run_dir / runs.OWN_CLIP
-    if runs.clip_trained_on(mine) == images.name:
+    if runs.clip_trained_on(mine) is not None:  # whose vectors the run has learned from, wherever its data lie now
         return mine
     reference = runs.REFERENCE / cfg.clip_model
     own_name = not isinstance(source, Folder)  # a folder may be called like any set
@@ -51,7 +52,8 @@ def own_clip(cfg: DictConfig, source: Source, images: ImageSet, run_dir: Path) -
     logger.info("no flower_clip for %s yet: training %s first, %d steps", images.name, cfg.clip_model, settings.steps)
     task = flower_clip_task(cfg, source, images, settings)
     trainer = Trainer(task, run_dir / runs.CLIP_TRAINING, settings, cfg.seed)
-    write_config(cfg, run_dir)
+    if not (run_dir / runs.CONFIG).is_file():  # one that is there says more
+        write_config(cfg, run_dir)
     trainer.run()
     export_clip(task, trainer, mine)
     return mine

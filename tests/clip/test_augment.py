@@ -1,10 +1,11 @@
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 import torch
 from torch import Tensor
 
-from lab.clip.augment import Augmentation
+from lab.clip.augment import Augmentation, blended, mixing
 
 STILL = Augmentation(area=(1, 1), aspect=1, turn=0, light=0, erase=0)
 ALL = slice(None)
@@ -77,3 +78,19 @@ def test_larger_pictures_are_averaged_not_sampled() -> None:
     board = ((torch.arange(128)[:, None] + torch.arange(128)) % 2 * 255).to(torch.uint8)
     views = STILL(board.expand(2, 128, 128)[..., None].expand(-1, -1, -1, 3), 32, draw(), ALL)
     assert float(views.abs().max()) < 0.1
+
+
+def test_nothing_is_mirrored_where_sides_matter() -> None:
+    pixels = pictures(40, 32)
+    views = replace(STILL, mirror=False)(pixels, 32, draw(), ALL)
+    torch.testing.assert_close(views, pixels.permute(0, 3, 1, 2) / 127.5 - 1, atol=1e-4, rtol=0)
+
+
+def test_blends_are_of_half_of_the_views_with_one_partner_each() -> None:
+    partners, weight = mixing(4000, draw())
+    assert sorted(partners.tolist()) == list(range(4000))
+    assert float((weight == 1).float().mean()) == pytest.approx(0.5, abs=0.03)
+    assert float(weight[weight < 1].mean()) == pytest.approx(0.5, abs=0.03)  # uniform
+    views = torch.rand(3, 3, 4, 4, generator=draw())
+    made = blended(views, torch.tensor([2, 1, 0]), torch.tensor([0.25, 0.5, 1.0]))
+    torch.testing.assert_close(made, torch.stack([0.25 * views[0] + 0.75 * views[2], views[1], views[2]]))

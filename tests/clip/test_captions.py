@@ -3,8 +3,20 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from lab.clip.captions import CaptionMaker, Captions, class_prompts, fact_prompts, with_articles
+from lab.clip.captions import (
+    COLOURED,
+    NAMED,
+    NAMED_AND_COLOURED,
+    VARIED,
+    CaptionMaker,
+    Captions,
+    Wordings,
+    class_prompts,
+    fact_prompts,
+    with_articles,
+)
 from lab.data import ImageSet
+from lab.evaluation.agreement import COLOUR_PROMPTS
 
 MakeSet = Callable[..., ImageSet]
 
@@ -123,3 +135,46 @@ def test_prompts_for_retrieval() -> None:
     assert "an orange flower" in fact_prompts("colour", "orange")
     assert fact_prompts("petal_count", "five") == ["a flower with five petals"]
     assert fact_prompts("name", "rose") == []
+
+
+# -- wordings -----------------------------------------------------------------------------------
+
+
+def test_wordings_are_all_ways_to_put_parts_together() -> None:
+    wordings = Wordings(("", "see"), ("a", "the"), ("{name}", "{name} flower"), ("", ", a plant"))
+    assert len(wordings) == len(list(wordings)) == len(set(wordings)) == 16
+    assert wordings[:4] == ["a {name}", "a {name}, a plant", "a {name} flower", "a {name} flower, a plant"]
+    assert wordings[-1] == "see the {name} flower, a plant"
+    with pytest.raises(IndexError):
+        wordings[16]
+
+
+def test_varied_captions_say_the_same_facts_in_more_ways(named: ImageSet) -> None:
+    images = [0, 1, 2] * 400
+    plain, varied = (drawn(CaptionMaker(named, varied), images) for varied in (False, True))
+    assert len(set(plain.texts)) < 50 < 600 < len(set(varied.texts))
+    assert torch.equal(plain.stated, varied.stated) and set(plain.texts) <= set(varied.texts)
+    assert {*class_prompts("rose"), *fact_prompts("colour", "red")} <= set(varied.texts)  # what is asked is still said
+    names, colours = ("rose", "iris", "iris"), ("red", "red", "yellow")
+    for text, (name, colour), image in zip(varied.texts, varied.stated.tolist(), images, strict=True):
+        said = set(text.replace(",", "").split())
+        assert said & {"rose", "iris"} == ({names[image]} if name else set()), text
+        assert said & {"red", "yellow"} == ({colours[image]} if colour else set()), text
+
+
+@pytest.mark.parametrize("plain", [NAMED, COLOURED, NAMED_AND_COLOURED])
+def test_every_varied_template_states_what_its_kind_does(plain: tuple[str, ...]) -> None:
+    facts = {field for field in ("{name}", "{colour}") if field in plain[0]}
+    texts = list(VARIED[plain])
+    assert len(texts) > 25_000 and len(set(texts)) > 15_000
+    for text in texts:
+        assert {field for field in ("{name}", "{colour}") if field in text} == facts, text
+        assert "  " not in text and " ," not in text and text == text.strip()
+
+
+def test_no_varied_caption_is_what_an_evaluation_asks(named: ImageSet) -> None:
+    """It asks for colours in sentences that training has not said, nor most of their words."""
+    said = {template.replace("{colour}", colour) for template in VARIED[COLOURED] for colour in COLOUR_PROMPTS}
+    assert not said & set(COLOUR_PROMPTS.values())
+    words = {word for template in said for word in template.split()}
+    assert not words & {"one", "big", "coloured", "garden"}

@@ -159,5 +159,10 @@ def test_a_folder_must_be_an_open_clip_folder(tmp_path: Path) -> None:
     assert "not a sound open_clip folder" in complaint(pretrained=str(tmp_path))
 
 
+def test_the_folder_of_a_run_that_trained_one_will_do(clip_run: Path) -> None:
+    """What +experiment=flower_clip writes is a run, with the CLIP in clip/."""
+    assert load_clip(pretrained=str(clip_run)).fingerprint == load_clip(pretrained=str(clip_run / "clip")).fingerprint
+
+
 def test_own_models_are_known_to_open_clip() -> None:
     assert {"flower_clip", "flower_clip_small"} <= set(open_clip.list_models())

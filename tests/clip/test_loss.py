@@ -10,8 +10,6 @@ from torch.nn.functional import normalize
 
 from lab.clip.loss import matching_loss, targets
 
-ALL = slice(None)
-
 
 def vectors(seed: int, count: int = 6, dim: int = 8) -> Tensor:
     return normalize(torch.randn(count, dim, generator=torch.Generator().manual_seed(seed)), dim=1)
@@ -19,24 +17,31 @@ def vectors(seed: int, count: int = 6, dim: int = 8) -> Tensor:
 
 def test_one_truth_each_is_open_clips_loss() -> None:
     images, texts, scale = vectors(0), vectors(1), torch.tensor(10.0)
-    loss, logits = matching_loss(images, texts, scale, *targets(torch.eye(6, dtype=torch.bool), ALL))
+    loss, logits = matching_loss(images, texts, scale, *targets(torch.eye(6, dtype=torch.bool)))
     torch.testing.assert_close(loss.mean(), ClipLoss()(images, texts, scale))
     torch.testing.assert_close(logits, scale * images @ texts.T)
 
 
 def test_targets_are_even_over_what_is_true() -> None:
     truth = torch.tensor([[1, 1, 0], [0, 1, 0], [0, 1, 1]], dtype=torch.bool)
-    by_image, by_text = targets(truth, ALL)
+    by_image, by_text = targets(truth)
     torch.testing.assert_close(by_image, torch.tensor([[0.5, 0.5, 0], [0, 1, 0], [0, 0.5, 0.5]]))
     third = 1 / 3
     torch.testing.assert_close(by_text, torch.tensor([[1.0, 0, 0], [third] * 3, [0, 0, 1.0]]))
-    torch.testing.assert_close(targets(truth, slice(1, 3))[1], by_text[1:])
+
+
+def test_a_blended_image_has_its_share_of_both_truths() -> None:
+    truth = torch.tensor([[1, 1, 0], [0, 1, 0], [0, 0, 1]], dtype=torch.bool)
+    by_image, by_text = targets(truth, torch.tensor([2, 1, 0]), torch.tensor([0.75, 1.0, 0.6]))
+    torch.testing.assert_close(by_image, torch.tensor([[0.375, 0.375, 0.25], [0, 1, 0], [0.2, 0.2, 0.6]]))
+    expected = torch.tensor([[0.75, 0, 0.4], [0.75, 1, 0.4], [0.25, 0, 0.6]])
+    torch.testing.assert_close(by_text, expected / expected.sum(dim=1, keepdim=True))
 
 
 def test_a_true_caption_of_another_image_is_not_pushed_away() -> None:
     """Two images of one class with one caption each: with both true, equal logits are the optimum."""
     same = vectors(0, 1).expand(2, -1).clone().requires_grad_()
-    loss, _ = matching_loss(same, same.detach(), torch.tensor(5.0), *targets(torch.ones(2, 2, dtype=torch.bool), ALL))
+    loss, _ = matching_loss(same, same.detach(), torch.tensor(5.0), *targets(torch.ones(2, 2, dtype=torch.bool)))
     (gradient,) = torch.autograd.grad(loss.sum(), same)
     torch.testing.assert_close(gradient, torch.zeros_like(gradient), atol=1e-6, rtol=0)
 
@@ -54,7 +59,7 @@ truth = torch.rand(8, 8, generator=draw) < 0.3
 truth.fill_diagonal_(True)
 rows = slice(rank * 8 // world, (rank + 1) * 8 // world)
 weight = torch.randn(5, 4, generator=draw).requires_grad_()
-by_image, by_text = targets(truth, rows)
+by_image, by_text = (side[rows] for side in targets(truth))
 a, b = normalize(images[rows] @ weight, dim=1), normalize(texts[rows] @ weight, dim=1)
 loss = matching_loss(a, b, torch.tensor(7.0), by_image, by_text)[0].mean()
 loss.backward()
