@@ -11,16 +11,13 @@ from torch import Tensor
 
 from lab.clip.colours import COLOURS, PROTOTYPES
 from lab.render import to_pil
+from lab.render.moving import disc
 from lab.render.text import face, wrap
 
 SIDE, MARGIN, LEGEND = 1280, 40, 30  # px: width of a map, around what lies on it, height of a line below
 PAPER, INK, SOFT_INK, LINE = "#ffffff", "#1a1a1a", "#454545", "#8a8a8a"
-SHARPER = 4  # a dot is drawn so many times as large and reduced, which smooths its edge
-PICTURE, DOT, PLACE = (
-    (16, 48),
-    11,
-    7,
-)  # px: least and greatest side of a picture, diameters of a picture's dot, a name's
+PICTURE = (16, 48)  # px: least and greatest side of a picture
+DOT, PLACE = 11, 7  # px: diameters of a picture's dot, a name's
 TEXT, PAD = 11, 2  # px, of names, and around them
 TURNS, STEP, REACH = 16, 6, 240  # directions where room is looked for, and distances from a name's place, px
 Floats = NDArray[np.float64]
@@ -47,16 +44,6 @@ def dots(colours: Sequence[int]) -> Marks:
     present = sorted(set(colours))
     drawn = {colour: disc(codes[colour], DOT, LINE) for colour in present}
     return Marks([drawn[colour] for colour in colours], [(COLOURS[colour], codes[colour]) for colour in present])
-
-
-def disc(colour: str, diameter: int, rim: str) -> Image.Image:
-    """A disc with a rim of one pixel, smooth, on a transparent ground."""
-    side = diameter * SHARPER
-    large = Image.new("RGBA", (side, side))
-    canvas = ImageDraw.Draw(large)
-    canvas.ellipse([0, 0, side - 1, side - 1], fill=rim)
-    canvas.ellipse([SHARPER, SHARPER, side - 1 - SHARPER, side - 1 - SHARPER], fill=colour)
-    return large.resize((diameter, diameter), Image.Resampling.LANCZOS)
 
 
 def draw_map(places: Tensor, marks: Marks, name_places: Tensor, names: Sequence[str], title: str) -> Image.Image:

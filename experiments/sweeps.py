@@ -164,7 +164,11 @@ def frames(swept: Swept, subjects: Subjects, label: str, panels: Mapping[str, Se
     return [beside(sheet, curves.at(number)) for number, sheet in enumerate(sheets)]
 
 
-def called_out(swept: Swept, wanted: Sequence[float]) -> list[int]:
+def nearest(values: Sequence[float], wanted: Sequence[float]) -> list[int]:
     """Numbers of the values nearest to those wanted, in order, none twice."""
-    values = torch.tensor(swept.values)
-    return sorted({int((values - one).abs().argmin()) for one in wanted})
+    return sorted({min(range(len(values)), key=lambda number: abs(values[number] - one)) for one in wanted})
+
+
+def called_out(swept: Swept, wanted: Sequence[float]) -> list[int]:
+    """Those of a sweep's values."""
+    return nearest(swept.values, wanted)

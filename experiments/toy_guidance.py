@@ -19,7 +19,7 @@ from torch import Tensor
 from experiments.common import Report, plain, write_table
 from experiments.mixture import Mixture
 from experiments.plane import MARKERS, Plane
-from experiments.sweeps import values_of
+from experiments.sweeps import nearest, values_of
 from lab import LabError
 from lab.cli import entry_point
 from lab.commands import command_line
@@ -122,11 +122,6 @@ def measure(mixture: Mixture, points: Tensor) -> dict[str, list[float]]:
     return told
 
 
-def nearest(values: Sequence[float], wanted: Sequence[float] = STILLS) -> list[int]:
-    """Numbers of the values nearest to those wanted, in order, none twice."""
-    return sorted({min(range(len(values)), key=lambda number: abs(values[number] - one)) for one in wanted})
-
-
 def conclusion(values: Sequence[float], measured: Mapping[str, Sequence[float]]) -> str:
     """How many points are surely of their class, and how many where it is, at the scales that are called out."""
     told = [
@@ -158,7 +153,7 @@ def pictures(
     frames = (beside(plane.at(points[i], title), curves.at(i)) for i, title in enumerate(titles))
     path = folder / f"toy_guidance.{cfg.video}"
     size = save_video(frames, path, facts, cfg.fps)
-    stills = [small.at(points[i], titles[i]) for i in nearest(values)]
+    stills = [small.at(points[i], titles[i]) for i in nearest(values, STILLS)]
     save_image(grid(stills, columns=min(3, len(stills)), cell=STILL), folder / "stills.png", facts)
     save_image(curves.plain, folder / "curves.png", facts)
     return Scrub(path, size, "the same noise at every scale", titles, cfg.fps, nearest(values, [1])[0])
@@ -174,7 +169,9 @@ def run(cfg: DictConfig) -> Report:
     facts = {key: plain(cfg[key]) for key in ("means", "std", "count", "num_inference_steps", "seed")}
     facts |= {"sampler": SAMPLER, "guidance_scale": values}
     scrub = pictures(cfg, mixture, values, points, measured, facts)
-    told = [{LABEL: values[i], **{name: numbers[i] for name, numbers in measured.items()}} for i in nearest(values)]
+    told = [
+        {LABEL: values[i], **{name: numbers[i] for name, numbers in measured.items()}} for i in nearest(values, STILLS)
+    ]
     found = conclusion(values, measured)
     logger.info("%s", found)
     stills, contours = folder / "stills.png", "contours of each class, which for a lone component are at 1 and 2 std"

@@ -80,19 +80,19 @@ class MovingCurves:
         for top, bottom in self._spans:
             canvas.line([(self._columns[index], top), (self._columns[index], bottom)], fill="#8a8a8a")
         for left, top, colour in self._dots[index]:
-            dot = _dot(colour)
+            dot = disc(colour, DOT + 4, "#ffffff", width=2)
             image.paste(dot, (round(left - dot.width / 2), round(top - dot.height / 2)), dot)
         return image
 
 
-def _dot(colour: str) -> Image.Image:
-    """A disc with a white rim, smooth, on a transparent ground."""
-    side = (DOT + 4) * SHARPER
+def disc(colour: str, diameter: int, rim: str, width: int = 1) -> Image.Image:
+    """A disc with a rim so many pixels wide, smooth, on a transparent ground."""
+    side, inner = diameter * SHARPER, width * SHARPER
     large = Image.new("RGBA", (side, side))
     canvas = ImageDraw.Draw(large)
-    canvas.ellipse([0, 0, side - 1, side - 1], fill="#ffffff")
-    canvas.ellipse([2 * SHARPER, 2 * SHARPER, side - 1 - 2 * SHARPER, side - 1 - 2 * SHARPER], fill=colour)
-    return large.resize((DOT + 4, DOT + 4), Image.Resampling.LANCZOS)
+    canvas.ellipse([0, 0, side - 1, side - 1], fill=rim)
+    canvas.ellipse([inner, inner, side - 1 - inner, side - 1 - inner], fill=colour)
+    return large.resize((diameter, diameter), Image.Resampling.LANCZOS)
 
 
 def beside(*pictures: Image.Image, paper: str = "#ffffff") -> Image.Image:

@@ -90,12 +90,6 @@ def test_scores_are_asked_about_each_pictures_own_subject() -> None:
     assert measure(constructed(), ["accuracy"], scores)["accuracy"] == pytest.approx([0, (0.4 + 4) / 4])
 
 
-def test_what_cannot_be_measured_is_left_out() -> None:
-    one = constructed()
-    latents = Swept(one.values, one.images[:, :, :1], one.clip_fraction * math.nan, one.ratio, one.gain)
-    assert list(measure(latents, ["clip_fraction", "diversity", "saturation"], {})) == ["saturation"]
-
-
 def test_values_are_exact_where_they_are_round() -> None:
     cfg = OmegaConf.create({"values": None, "first": -10.0, "last": 10.0, "points": 81})
     values = values_of(cfg)

@@ -13,7 +13,8 @@ from torch import Tensor
 from experiments import toy_guidance
 from experiments.mixture import Mixture
 from experiments.plane import Plane
-from experiments.toy_guidance import draw, measure, nearest
+from experiments.sweeps import nearest
+from experiments.toy_guidance import draw, measure
 from lab.diffusion import NoiseSchedule
 from lab.render import read_provenance
 from lab.render.curves import COLOURS
