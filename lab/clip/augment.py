@@ -32,8 +32,16 @@ class Augmentation:
 
         Numbers are drawn for the whole batch, so that each rank sees its part of what one process would see.
         """
-        draws = torch.rand(len(pixels), 12, generator=generator)[rows].unbind(1)
-        pictures = pixels[rows].permute(0, 3, 1, 2).float().div_(127.5).sub_(1)
+        return self.views(pixels[rows], size, self.draws(len(pixels), generator)[rows])
+
+    def draws(self, count: int, generator: torch.Generator) -> Tensor:
+        """All that is random in the views of `count` pictures, a row each."""
+        return torch.rand(count, 12, generator=generator)
+
+    def views(self, pixels: Tensor, size: int, drawn: Tensor) -> Tensor:
+        """Views (B, 3, size, size) in [-1, 1] of pictures (B, S, S, 3) uint8, as drawn (B, 12)."""
+        draws = drawn.unbind(1)
+        pictures = pixels.permute(0, 3, 1, 2).float().div_(127.5).sub_(1)
         if pictures.shape[-1] >= 2 * size:  # bilinear sampling alone would alias
             pictures = interpolate(pictures, size=(round(1.25 * size),) * 2, mode="bilinear", antialias=True)
         grid = affine_grid(self._affine(draws[:6]), [len(pictures), 3, size, size], align_corners=False)
@@ -82,7 +90,33 @@ def mixing(count: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
     return partners, torch.where(torch.rand(count, generator=generator) < 0.5, 1.0, weight)
 
 
-def blended(views: Tensor, partners: Tensor, weight: Tensor) -> Tensor:
-    """Views (B, 3, S, S), each with its partner's added."""
-    share = weight[:, None, None, None]
-    return share * views + (1 - share) * views[partners]
+@dataclass(frozen=True)
+class Blend:
+    """Some views of a batch of B, half of them blended with others, and of the whole batch with which and how."""
+
+    views: Tensor  # (b, 3, S, S)
+    partners: Tensor  # (B,) int64
+    weight: Tensor  # (B,) its own share of each
+
+
+def blend(
+    augmentation: Augmentation,
+    pixels: Tensor,
+    size: int,
+    generator: torch.Generator,
+    rows: slice,
+    own_first: bool = False,
+) -> Blend:
+    """Rows `rows` of a batch of pictures (B, S, S, 3) uint8, seen as `augmentation` has it, and blended.
+
+    own_first: whether the greater share is always a picture's own. Only views that these rows need are made.
+    """
+    drawn = augmentation.draws(len(pixels), generator)
+    partners, weight = mixing(len(pixels), generator)
+    weight = torch.maximum(weight, 1 - weight) if own_first else weight
+    own = torch.arange(len(pixels))[rows]
+    needed, places = torch.cat([own, partners[own]]).unique(return_inverse=True)
+    views = augmentation.views(pixels[needed], size, drawn[needed])
+    mine, others = views[places].chunk(2)
+    share = weight[own, None, None, None]
+    return Blend(share * mine + (1 - share) * others, partners, weight)

@@ -10,7 +10,7 @@ import open_clip
 import torch
 from torch import Tensor
 
-from lab.clip.augment import Augmentation, blended, mixing
+from lab.clip.augment import Augmentation, blend
 from lab.clip.captions import CaptionMaker
 from lab.clip.load import OWN, quiet
 from lab.clip.loss import matching_loss, targets
@@ -65,10 +65,10 @@ class FlowerClipTask(StreamTask):
             raise LabError(f"clip_model={model}: the lab trains {' or '.join(OWN)}")
         self.image_set, self.held_out, self.seed, self.architecture = image_set, held_out, seed, model
         self.stream = BatchStream(image_set, batch_size, seed, class_balanced)
-        self.captions = CaptionMaker(image_set, varied=True)
         usual = PAINTED_AUGMENTATION if image_set.factors else Augmentation()
         self.augmentation = augmentation or replace(usual, mirror=flip)
-        painted = bool(image_set.factors)
+        painted = bool(image_set.factors)  # whose captions say how large they are, as others say by the way
+        self.captions = CaptionMaker(image_set, varied=not painted)
         self.mixed = not painted if mixed is None else mixed
         self.strewn = (0.0 if painted else 0.5) if strewn is None else strewn
         with torch.random.fork_rng(devices=[]), quiet():
@@ -93,17 +93,16 @@ class FlowerClipTask(StreamTask):
         truth, pixels = self.captions.truth(indices, captions), self.image_set.pixels[indices]
         draw = generator(self.seed, "views", step)
         if self.mixed:
-            views = self.augmentation(pixels, self.image_size, draw, slice(None))
-            partners, weight = mixing(total, draw)
-            weight = torch.maximum(weight, 1 - weight)  # a picture's own caption stays the truest
-            views = blended(views, partners, weight)[rows]
-            image_targets, text_targets = targets(truth, partners, weight)
+            # A picture's own caption stays the truest.
+            blended = blend(self.augmentation, pixels, self.image_size, draw, rows, own_first=True)
+            views = blended.views
+            image_targets, text_targets = targets(truth, blended.partners, blended.weight)
         else:
             views = self.augmentation(pixels, self.image_size, draw, rows)
             image_targets, text_targets = targets(truth)
         return {
             "images": views,
-            "tokens": strew(self.tokenizer, captions.texts, self.strewn, generator(self.seed, "words", step))[rows],
+            "tokens": strew(self.tokenizer, captions.texts, self.strewn, generator(self.seed, "words", step), rows),
             "image_targets": image_targets[rows],
             "text_targets": text_targets[rows],
         }

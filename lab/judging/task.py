@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from lab.clip.augment import Augmentation, blended, mixing
+from lab.clip.augment import Augmentation, blend
 from lab.data import BatchStream, ImageSet
 from lab.errors import LabError
 from lab.judging.judge import Judge
@@ -57,14 +57,13 @@ class JudgeTask(StreamTask):
         """images (b, 3, H, W), labels (b,), others (b,) the classes blended in, weight (b,) of the first."""
         rows, indices = self.stream.share(rank, world), self.stream.indices(step)
         draw = generator(self.seed, "views", step)
-        views = self.augmentation(self.image_set.pixels[indices], self.image_set.image_size, draw, slice(None))
-        partners, weight = mixing(len(indices), draw)
+        blended = blend(self.augmentation, self.image_set.pixels[indices], self.image_set.image_size, draw, rows)
         labels = self.image_set.labels[indices]
         return {
-            "images": blended(views, partners, weight)[rows],
+            "images": blended.views,
             "labels": labels[rows],
-            "others": labels[partners][rows],
-            "weight": weight[rows],
+            "others": labels[blended.partners][rows],
+            "weight": blended.weight[rows],
         }
 
     def forward(  # type: ignore[override]

@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from lab.clip.augment import Augmentation, blended, mixing
+from lab.clip.augment import Augmentation, blend, mixing
 
 STILL = Augmentation(area=(1, 1), aspect=1, turn=0, light=0, erase=0)
 ALL = slice(None)
@@ -91,6 +91,16 @@ def test_blends_are_of_half_of_the_views_with_one_partner_each() -> None:
     assert sorted(partners.tolist()) == list(range(4000))
     assert float((weight == 1).float().mean()) == pytest.approx(0.5, abs=0.03)
     assert float(weight[weight < 1].mean()) == pytest.approx(0.5, abs=0.03)  # uniform
-    views = torch.rand(3, 3, 4, 4, generator=draw())
-    made = blended(views, torch.tensor([2, 1, 0]), torch.tensor([0.25, 0.5, 1.0]))
-    torch.testing.assert_close(made, torch.stack([0.25 * views[0] + 0.75 * views[2], views[1], views[2]]))
+
+
+@pytest.mark.parametrize("own_first", [False, True])
+def test_a_blend_is_the_weighted_sum_of_two_views_of_the_batch(own_first: bool) -> None:
+    augmentation, pixels = Augmentation(), pictures(12)
+    found = blend(augmentation, pixels, 32, draw(3), ALL, own_first)
+    views = augmentation(pixels, 32, draw(3), ALL)
+    share = found.weight[:, None, None, None]
+    torch.testing.assert_close(found.views, share * views + (1 - share) * views[found.partners])
+    assert bool((found.weight >= (0.5 if own_first else 0)).all()) and bool((found.weight < 1).any())
+    parts = [blend(augmentation, pixels, 32, draw(3), slice(i, i + 4), own_first) for i in (0, 4, 8)]
+    torch.testing.assert_close(torch.cat([part.views for part in parts]), found.views)
+    assert all(torch.equal(part.partners, found.partners) for part in parts)

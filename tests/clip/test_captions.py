@@ -1,12 +1,17 @@
+import re
 from collections.abc import Callable
 
 import pytest
 import torch
+from torchvision.datasets import Flowers102
 
 from lab.clip.captions import (
     COLOURED,
+    ENDINGS,
+    KINDS_OF,
     NAMED,
     NAMED_AND_COLOURED,
+    OPENINGS,
     VARIED,
     CaptionMaker,
     Captions,
@@ -15,6 +20,7 @@ from lab.clip.captions import (
     fact_prompts,
     with_articles,
 )
+from lab.clip.task import FlowerClipTask
 from lab.data import ImageSet
 from lab.evaluation.agreement import COLOUR_PROMPTS
 
@@ -170,6 +176,19 @@ def test_every_varied_template_states_what_its_kind_does(plain: tuple[str, ...])
     for text in texts:
         assert {field for field in ("{name}", "{colour}") if field in text} == facts, text
         assert "  " not in text and " ," not in text and text == text.strip()
+
+
+def test_what_says_nothing_says_no_flowers_name() -> None:
+    """A flower that is found "this morning" is no morning glory."""
+    names = {word for name in Flowers102.classes for word in re.findall(r"[a-z]+", name.lower())}
+    idle = {word for part in (OPENINGS, KINDS_OF, ENDINGS) for text in part for word in re.findall(r"[a-z]+", text)}
+    assert idle & names <= {"a", "the", "in", "of"}
+
+
+def test_what_says_nothing_is_not_said_of_painted_flowers(painted: ImageSet) -> None:
+    """They have sizes, which it would deny."""
+    task = FlowerClipTask(painted, painted, 3, seed=0, model="flower_clip_small")
+    assert not task.captions.varied
 
 
 def test_no_varied_caption_is_what_an_evaluation_asks(named: ImageSet) -> None:

@@ -64,3 +64,8 @@ def test_what_fills_its_place_gets_no_more(tokenizer: open_clip.tokenizer.Simple
 
 def test_none_is_what_the_tokenizer_says(tokenizer: open_clip.tokenizer.SimpleTokenizer) -> None:
     assert torch.equal(strew(tokenizer, TEXTS, 0.0, draw()), tokenizer(list(TEXTS)))
+
+
+def test_parts_of_a_batch_get_what_the_whole_gets(tokenizer: open_clip.tokenizer.SimpleTokenizer) -> None:
+    parts = [strew(tokenizer, TEXTS, 0.5, draw(), slice(i, i + 60)) for i in (0, 60, 120)]
+    assert torch.equal(torch.cat(parts), strew(tokenizer, TEXTS, 0.5, draw()))
