@@ -21,7 +21,7 @@ from lab.conditioning import ClipConditioner
 from lab.config import check_types
 from lab.model import DiffusionModel
 from lab.render import Section, grid, page, save_image
-from lab.runs import CONFIG, read_config
+from lab.runs import CONFIG, read_config, set_of
 from lab.training.log import read_rows
 
 logger = logging.getLogger(__name__)
@@ -76,7 +76,7 @@ def subjects_of(model: DiffusionModel) -> dict[str, Any]:
 
 def learned(run: Path) -> str:
     """On what a run was trained, and how long, as far as the run says."""
-    learned_on, log = str(read_config(run).get("image_set") or "").split(" ")[0], read_rows(run / "log.csv")
+    learned_on, log = set_of(read_config(run)), read_rows(run / "log.csv")
     if not (learned_on and log):
         return ""
     return f"Trained from zero on {learned_on}: {int(log[-1]['step']):,} steps, {float(log[-1]['epoch']):.0f} epochs."

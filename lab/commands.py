@@ -9,7 +9,8 @@ from omegaconf import DictConfig, OmegaConf
 
 from lab.config import compose
 
-PLAIN = re.compile(r"[A-Za-z_./][\w./-]*")  # words that Hydra takes as text without quotes, but for these
+# Words that Hydra takes as text without quotes, but for those that it means otherwise.
+PLAIN = re.compile(r"(?:\.{0,2}/|[A-Za-z_])[\w./-]*", re.ASCII)
 MEANT_OTHERWISE = ("null", "true", "false", "nan", "inf")
 
 
@@ -39,5 +40,5 @@ def _written(value: Any) -> str:
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, str) and not (PLAIN.fullmatch(value) and value.lower() not in MEANT_OTHERWISE):
-        return '"' + re.sub(r'(\\*)"', r'\1\1\\"', value) + '"'
+        return '"' + re.sub(r"(\\+)$", r"\1\1", re.sub(r'(\\*)"', r'\1\1\\"', value)) + '"'
     return str(value)

@@ -11,7 +11,7 @@ from typing import Any
 
 import hydra
 from hydra.core.global_hydra import GlobalHydra
-from hydra.errors import HydraException, InstantiationException
+from hydra.errors import HydraException, InstantiationException, OverrideParseException
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -156,6 +156,9 @@ def _one_line(error: Exception) -> str:
 def _advice(error: Exception, config_name: str) -> str:
     """Hydra's complaint on one line, with the nearest thing that exists."""
     text = _one_line(error)
+    if isinstance(error, OverrideParseException) and "=" in error.override:
+        example = """classes='["größe"]'""" if "[" in error.override else """run='"my runs/größe"'"""
+        return f"{error.override}: quote what is more than English letters, digits and ._/-, e.g. {example}"
     if option := re.search(r"Could not find '([\w/]+)/([\w-]+)'", text):
         group, name = option.groups()
         options = sorted(path.stem for path in (CONF / group).glob("*.yaml"))

@@ -36,7 +36,7 @@ FREE = {
 }
 # What training fills in from the data and CLIP; it may not change either, once it is there.
 TOLD = ("dim", "token_width", "length", "fingerprint", "class_names")
-FILLED_IN = {"latents.fingerprint", *(f"conditioning.{key}" for key in TOLD)}
+FILLED_IN = {"latents.fingerprint", "reconstruction.fingerprint", *(f"conditioning.{key}" for key in TOLD)}
 
 
 def refuse_changes(cfg: DictConfig, run_dir: Path) -> None:

@@ -14,6 +14,9 @@ OWN = {"flower_clip": runs.OWN_CLIP, "judge": OWN_JUDGE}  # by task, the folder 
 WEIGHTS = "model.safetensors"  # in it
 
 
+FOLDER = "lab.data.Folder"
+
+
 def trained_by(run: Path, task: str) -> Path:
     """The folder with the CLIP or judge that a run trained: its own, or the run's where it is an exported copy."""
     return run / OWN[task] if (run / OWN[task]).is_dir() else run
@@ -23,8 +26,8 @@ def clip_of(model: DiffusionModel, run: str | Path) -> Clip | None:
     """The CLIP that a run is conditioned by, else the reference one where it knows the same data; None if neither."""
     if isinstance(model.conditioner, ClipConditioner):
         return model.conditioner.clip.to(model.device)
-    name = str(runs.read_config(run).get("image_set") or "").split(" ")[0]
-    reference = runs.REFERENCE / "flower_clip"
+    cfg, reference = runs.read_config(run), runs.REFERENCE / "flower_clip"
+    name = "" if cfg.data["_target_"] == FOLDER else runs.set_of(cfg)  # a folder may be called like any set
     if name and runs.clip_trained_on(reference) == name:
         return load_clip("flower_clip", str(reference)).to(model.device)
     return None

@@ -28,6 +28,7 @@ from lab import checkpoint
 from lab.checkpoint import Checkpoint
 from lab.cli import entry_point
 from lab.clip import load_clip, save_clip
+from lab.clip.load import OWN as OWN_CLIPS
 from lab.clip.load import training_note
 from lab.conditioning import ClipVector
 from lab.config import build, check_types
@@ -41,7 +42,7 @@ from lab.latents import STATISTICS, fingerprint
 from lab.recipes.diffusion import preview_count, preview_request
 from lab.recipes.flower_clip import flower_clip_task
 from lab.render import loss_curve, save_image
-from lab.runs import CONFIG, OWN_CLIP, check_run, load_autoencoder, pictures_of, read_config
+from lab.runs import CONFIG, OWN_CLIP, REFERENCE, check_run, load_autoencoder, pictures_of, read_config
 from lab.training.diffusion import sample_sheet
 from lab.training.log import TrainingLog
 
@@ -130,7 +131,7 @@ def export(
     if step is not None and (out / "log.csv").is_file():
         TrainingLog(out / "log.csv", found.step)  # cuts what came later
         loss_curve(out / "log.csv", out / "loss.png")
-    if (run / OWN_CLIP).is_dir() and out.resolve() != run.resolve():
+    if (run / OWN_CLIP).is_dir() and out.resolve() != run.resolve() and not _is_beside(run / OWN_CLIP, out):
         shutil.copytree(run / OWN_CLIP, out / OWN_CLIP, dirs_exist_ok=True)
     if decoder is not None:
         cfg.latents = {**cfg.latents, "run": str(decoder), "fingerprint": fingerprint(load_autoencoder(decoder, "cpu"))}
@@ -145,6 +146,13 @@ def export(
         _show(run, out, pictures)
     _copy_numbers(run, out, {"step": found.step})
     return saved
+
+
+def _is_beside(clip: Path, out: Path) -> bool:
+    """Whether the CLIP is the reference one, and the copy one of the reference models, which take that one."""
+    kept = (REFERENCE / name / WEIGHTS for name in OWN_CLIPS)
+    is_kept = any(path.is_file() and filecmp.cmp(path, clip / WEIGHTS, shallow=False) for path in kept)
+    return is_kept and out.resolve().parent == REFERENCE.resolve()
 
 
 def _paint_anew(cfg: DictConfig, out: Path, step: int) -> None:

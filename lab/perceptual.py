@@ -21,9 +21,17 @@ class PerceptualDistance:
 
     stages      applied one after the other; each one's output is compared
     mean, std   of the pixels in [0, 1] that the network was trained on
+    fingerprint of its weights, where it may be another one day
     """
 
-    def __init__(self, stages: Sequence[nn.Module | Callable[[Tensor], Tensor]], mean: Tensor, std: Tensor) -> None:
+    def __init__(
+        self,
+        stages: Sequence[nn.Module | Callable[[Tensor], Tensor]],
+        mean: Tensor,
+        std: Tensor,
+        fingerprint: str | None = None,
+    ) -> None:
+        self.fingerprint = fingerprint
         self.stages, self.mean, self.std = tuple(stages), mean[:, None, None], std[:, None, None]
 
     @classmethod
@@ -36,7 +44,7 @@ class PerceptualDistance:
         stem = getattr(tower, "stem", None) or nn.Sequential(tower.conv1, tower.bn1, tower.act1, tower.maxpool)
         stages = (stem, tower.layer1, tower.layer2, tower.layer3, tower.layer4)
         mean, std = (torch.tensor(clip.preprocess[key]) for key in ("mean", "std"))
-        return cls(stages, mean, std)
+        return cls(stages, mean, std, clip.fingerprint)
 
     @classmethod
     def of_vgg(cls) -> "PerceptualDistance":

@@ -200,6 +200,11 @@ def _own_clip(run: Path, clip_model: str) -> Path:
     return run / OWN_CLIP if (run / OWN_CLIP).is_dir() else REFERENCE / clip_model
 
 
+def set_of(cfg: DictConfig) -> str:
+    """Name of the set that a run was trained on; "" where its configuration does not say."""
+    return str(cfg.get("image_set") or "").rpartition(" ")[0]  # behind it the fingerprint
+
+
 def clip_trained_on(folder: Path) -> str | None:
     """Name of the set that the flower_clip in `folder` was trained on; None where there is none."""
     name: str | None = training_note(folder).get("image_set")

@@ -51,8 +51,12 @@ def check(cfg: DictConfig) -> None:
         raise LabError(f"preview.count={cfg.preview.count}: use at least 1")
     if cfg.preview.held_out < 0:
         raise LabError(f"preview.held_out={cfg.preview.held_out}: use 0, for none, or more")
-    for node in (cfg.training, cfg.clip_training, cfg.data):
+    for node in (cfg.training, cfg.data):
         build(node)
+    try:
+        build(cfg.clip_training)
+    except LabError as error:
+        raise LabError(str(error).replace("training.", "clip_training.", 1)) from error
     if cfg.task == "autoencoder":
         check_autoencoder(cfg)
     if cfg.task == "diffusion":

@@ -24,6 +24,8 @@ def test_what_is_as_always_is_not_said() -> None:
             "first": -2.5,
             "measures": ["saturation"],
         },
+        {"run": "blumen/röslein", "classes": ["café", "größe", "роза"], "judge": ".5", "out": "ends\\"},
+        {"run": "./here", "judge": "../there", "out": "/größe", "classes": ["colt's foot", 'a\\"b']},
         {"run": "$HOME/runs", "values": [1e-05, 2], "device": "cuda:1", "out": "back\\slash"},
     ],
 )

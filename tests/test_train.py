@@ -10,12 +10,13 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 from PIL import Image
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from trained import VAE, rows, same, tensors
 
 import lab
 import lab.train
 from lab import checkpoint
+from lab.clip import load_clip
 from lab.config import CONF
 from lab.export import export
 from lab.render import grid, read_provenance
@@ -48,9 +49,11 @@ def test_every_experiment_trains_looks_and_saves(
     assert all(float(row["loss"]) > 0 for row in rows(run))
     assert (run / "loss.png").is_file()
     assert checkpoint.latest(run / "checkpoints").step == 2  # type: ignore[union-attr]
-    task = OmegaConf.load(run / "config.yaml").task
+    cfg = read_config(run)
+    task = cfg.task
     assert (run / "samples" / "step_0000002.png").is_file() == (task not in ("flower_clip", "judge"))
-    assert (run / "clip").is_dir() == (task == "flower_clip")
+    hears = task == "diffusion" and "clip" in cfg.conditioning["_target_"].lower()
+    assert (run / "clip").is_dir() == (hears or task == "flower_clip")
     if task == "diffusion":  # how much better it knows what it has seen
         assert float(rows(run)[-1]["seen_loss"]) > 0
         rated = checkpoint.best(run / "checkpoints").state["best"]
@@ -197,8 +200,12 @@ def test_a_setting_that_changed_is_named_with_both_values(class_run: Path, refus
 def test_a_reference_clip_of_the_same_set_is_used(clip_run: Path, train: Callable[..., Path]) -> None:
     shutil.copytree(clip_run / "clip", Path("reference") / "flower_clip_small")
     run = train("run", "+experiment=clip_cond", "training.steps=6")
-    assert not (run / "clip").exists()
     assert same(tensors(run), tensors(clip_run))
+    # What it has learned from stays with it when another is kept.
+    assert {path.name for path in (run / "clip").iterdir()} == {"model.safetensors", "open_clip_config.json"}
+    before = lab.load(run).condition(["a red flower"]).vector
+    shutil.rmtree("reference")
+    assert torch.equal(lab.load(run).condition(["a red flower"]).vector, before)
 
 
 def test_a_folder_that_is_called_like_the_reference_clips_set_has_a_clip_of_its_own(
@@ -310,3 +317,19 @@ def test_a_full_disk_before_anything_is_written(small_disk: Callable[[int], Path
     (disk / "full").write_bytes(bytes(4096))
     assert "No space left on device" in refused(str(disk / "run"), "conditioning=unconditional", "training.steps=1")
     assert [path.name for path in disk.iterdir()] == ["full"]
+
+
+def test_an_autoencoder_does_not_go_on_by_the_eyes_of_another_clip(
+    clip_run: Path, train: Callable[..., Path], refused: Callable[..., str]
+) -> None:
+    """The kept CLIP, whose features are compared, may have become another meanwhile."""
+    kept = Path("reference") / "flower_clip"
+    shutil.copytree(clip_run / "clip", kept)
+    seen = ["+experiment=vae", "data.image_size=32", *VAE, "reconstruction.perceptual=flower_clip"]
+    run = train("run", *seen, "training.steps=1")
+    assert read_config(run).reconstruction.fingerprint == load_clip(pretrained=str(kept)).fingerprint
+    train("run", *seen, "training.steps=2")
+    weights = load_file(kept / "model.safetensors")
+    moved = {key: tensor + 0.01 if "visual" in key else tensor for key, tensor in weights.items()}
+    save_file(moved, kept / "model.safetensors")
+    assert "reconstruction.fingerprint=" in refused("run", *seen, "training.steps=3")

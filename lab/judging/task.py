@@ -26,7 +26,7 @@ class JudgeTask(StreamTask):
     augmentation   random views; mixup (Zhang et al. 2018) blends half of them with another of the batch
     flip           whether half of the views are mirrored, where no other augmentation is given
     smoothing      share of the target that is spread over all classes (Szegedy et al. 2016)
-    Raises LabError for a set without classes.
+    Raises LabError for a set without two classes.
     """
 
     name = "judge"
@@ -44,8 +44,9 @@ class JudgeTask(StreamTask):
         flip: bool = True,
     ) -> None:
         super().__init__()
-        if not image_set.class_names:
-            raise LabError(f"{image_set.name}: has no classes to be told apart; the judge needs some")
+        if len(image_set.class_names) < 2:
+            advice = "a judge needs two at least; lab.evaluate does without by space=inception or timm/NAME"
+            raise LabError(f"{image_set.name}: has no classes to be told apart; {advice}")
         self.image_set, self.held_out, self.seed, self.smoothing = image_set, held_out, seed, smoothing
         self.stream = BatchStream(image_set, batch_size, seed, class_balanced)
         self.augmentation = augmentation or Augmentation(area=(0.25, 1.0), light=0.3, mirror=flip)

@@ -65,9 +65,11 @@ class UNet(nn.Module):
         super().__init__()
         self.in_channels, self.sample_size, self.patch_size = in_channels, sample_size, patch_size
         self.condition_dim, self.token_dim = condition_dim, token_dim
+        embedding_dim = 4 * channels if embedding_dim is None else embedding_dim
         self._check_positive(
-            patch_size=patch_size, channels=channels, multipliers=multipliers, blocks=blocks, head_dim=head_dim
-        )
+            patch_size=patch_size, channels=channels, multipliers=multipliers, blocks=blocks, head_dim=head_dim,
+            embedding_dim=embedding_dim,
+        )  # fmt: skip
         self.factor = patch_size * 2 ** (len(multipliers) - 1)
         if sample_size < 1 or sample_size % self.factor:
             raise LabError(
@@ -83,7 +85,7 @@ class UNet(nn.Module):
             raise LabError("model.full_attention=[]: tokens are looked at where attention is; list a resolution for it")
         if upsample_kernel not in (1, 3):
             raise LabError(f"model.upsample_kernel={upsample_kernel}: use 1 or 3")
-        dim = embedding_dim or 4 * channels
+        dim = embedding_dim
 
         def stage(c_in: int, c_out: int, level: int) -> _Stage:
             kind = kinds[level]

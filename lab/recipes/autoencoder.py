@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import torch
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from lab import runs
 from lab.autoencoders import Autoencoder, Identity
@@ -46,6 +46,8 @@ def train_autoencoder(cfg: DictConfig, run_dir: Path) -> None:
     source: Source = build(cfg.data)
     losses: ReconstructionLosses = build(cfg.reconstruction)
     perceptual = perceptual_distance(losses, cfg)
+    if perceptual is not None:
+        cfg = OmegaConf.merge(cfg, {"reconstruction": {"fingerprint": perceptual.fingerprint}})  # type: ignore[assignment]
     images, held_out = source.load("train"), source.load("held_out")
     torch.manual_seed(derive(cfg.seed, "init"))
     stays = cfg.latents.run is not None

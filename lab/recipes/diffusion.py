@@ -23,7 +23,7 @@ from lab.latents import LatentStream, fingerprint, set_moments, take_statistics
 from lab.model import DiffusionModel
 from lab.recipes.flower_clip import own_clip
 from lab.recipes.run import run
-from lab.runs import CONFIG, autoencoder_run, build_model, load_autoencoder, read_config, with_autoencoder
+from lab.runs import CONFIG, autoencoder_run, build_model, load_autoencoder, read_config, set_of, with_autoencoder
 from lab.seeding import derive
 from lab.training import DiffusionTask, TrainingSettings
 
@@ -113,7 +113,7 @@ def into_latents(cfg: DictConfig, run_dir: Path, stream: BatchStream) -> tuple[A
     """The run's autoencoder, scaled to the set, and its stream of moments in place of images."""
     autoencoder = load_autoencoder(autoencoder_run(cfg, run_dir), local_device())
     images = stream.image_set
-    learned_on = str(read_config(autoencoder_run(cfg, run_dir)).image_set).split(" ")[0]
+    learned_on = set_of(read_config(autoencoder_run(cfg, run_dir)))
     if learned_on != images.name:
         logger.warning("latents.run=%s: learned on %s, not on %s", cfg.latents.run, learned_on, images.name)
     moments = moments_of(cfg, autoencoder, images)

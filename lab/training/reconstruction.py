@@ -30,6 +30,7 @@ class ReconstructionLosses:
     """What a reconstruction is judged by, all against an error of weight 1 that is a mean over pixels.
 
     error               l1 | l2
+    fingerprint         of the CLIP whose features are compared, filled in by training
     perceptual          none | flower_clip | vgg: whose features are compared, with weight perceptual_weight
     adversarial_weight  of the discriminator's judgement, itself scaled so that both pull alike; 0: none
     adversarial_start   step from which on there is a discriminator
@@ -38,6 +39,7 @@ class ReconstructionLosses:
     """
 
     error: str = "l1"
+    fingerprint: str | None = None
     perceptual: str = "flower_clip"
     perceptual_weight: float = 0.1
     adversarial_weight: float = 0.0

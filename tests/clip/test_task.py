@@ -70,6 +70,11 @@ def test_half_of_the_views_are_blended_and_their_own_caption_stays_the_truest(ta
         torch.testing.assert_close(targets.sum(dim=1), torch.ones(16))
 
 
+def test_sides_are_kept_where_they_matter(discs: ImageSet, held_out: ImageSet) -> None:
+    tasks = [FlowerClipTask(discs, held_out, 16, 0, "flower_clip_small", flip=flip) for flip in (True, False)]
+    assert [task.augmentation.mirror for task in tasks] == [True, False]
+
+
 def test_weights_come_from_the_seed_and_disturb_no_other_randomness(discs: ImageSet, held_out: ImageSet) -> None:
     torch.manual_seed(5)
     expected = torch.rand(1)

@@ -51,13 +51,17 @@ def test_the_loss_of_a_blend_is_the_blend_of_losses(task: JudgeTask) -> None:
     torch.testing.assert_close(losses[2], 0.25 * losses[0] + 0.75 * losses[1])
 
 
-def test_smoothed_targets_have_their_entropy_as_least_loss(make_discs: MakeDiscs) -> None:
-    task = JudgeTask(make_discs(2, 0), make_discs(1, 1), 4, seed=0, smoothing=0.0)
-    task.eval()
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_targets_are_smoothed(make_discs: MakeDiscs, smoothing: float) -> None:
+    """Szegedy et al. 2016, section 7: a share of the target is spread over all classes."""
+    task = JudgeTask(make_discs(2, 0), make_discs(1, 1), 4, seed=0, smoothing=smoothing).eval()
+    logits = torch.tensor([2.0, 0.5, -1.0, 0.0])
     torch.nn.init.zeros_(task.network.last.weight)
-    torch.nn.init.zeros_(task.network.last.bias)
+    with torch.no_grad():
+        task.network.last.bias.copy_(logits)
     told = task(torch.zeros(2, 3, 32, 32), torch.tensor([0, 1]), torch.tensor([0, 1]), torch.ones(2))
-    assert told["loss"].tolist() == pytest.approx([torch.tensor(4.0).log().item()] * 2)
+    target = (1 - smoothing) * torch.eye(4)[:2] + smoothing / 4
+    torch.testing.assert_close(told["loss"], -(target * logits.log_softmax(dim=0)).sum(dim=1))
 
 
 @pytest.mark.slow
@@ -86,3 +90,6 @@ def test_a_set_without_classes_is_refused(make_discs: MakeDiscs) -> None:
     bare = ImageSet("bare", some.pixels, some.labels * 0 - 1, (), 32, (), (), "f")
     with pytest.raises(LabError, match="bare: has no classes"):
         JudgeTask(bare, bare, 4, seed=0)
+    alone = ImageSet("alone", some.pixels, some.labels * 0, ("rose",), 32, (), (), "f")
+    with pytest.raises(LabError, match="alone: has no classes to be told apart; a judge needs two"):
+        JudgeTask(alone, alone, 4, seed=0)
