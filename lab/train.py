@@ -29,6 +29,7 @@ TASKS = {
     "flower_clip": train_flower_clip,
     "judge": train_judge,
 }
+WHOLE = ("flower_clip", "judge")  # tasks in which each picture of a batch meets others
 TYPES = {
     "seed": int,
     "name": str | int,
@@ -57,6 +58,8 @@ def check(cfg: DictConfig) -> None:
         build(cfg.clip_training)
     except LabError as error:
         raise LabError(str(error).replace("training.", "clip_training.", 1)) from error
+    if cfg.task in WHOLE and cfg.training.accumulation > 1:
+        raise LabError(f"training.accumulation={cfg.training.accumulation}: a {cfg.task} needs its batches whole; use 1")
     if cfg.task == "autoencoder":
         check_autoencoder(cfg)
     if cfg.task == "diffusion":
