@@ -59,7 +59,8 @@ def check(cfg: DictConfig) -> None:
     except LabError as error:
         raise LabError(str(error).replace("training.", "clip_training.", 1)) from error
     if cfg.task in WHOLE and cfg.training.accumulation > 1:
-        raise LabError(f"training.accumulation={cfg.training.accumulation}: a {cfg.task} needs its batches whole; use 1")
+        pieces = cfg.training.accumulation
+        raise LabError(f"training.accumulation={pieces}: a {cfg.task} needs its batches whole; use 1")
     if cfg.task == "autoencoder":
         check_autoencoder(cfg)
     if cfg.task == "diffusion":

@@ -104,7 +104,7 @@ def refused(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
         (["task=vae"], r"task=vae: use one of diffusion, autoencoder, flower_clip"),
         (["training.batch_size"], r"training\.batch_size"),
         (
-            ["+experiment=judge", "training.accumulation=2"],
+            ["task=judge", "training.accumulation=2"],
             r"training\.accumulation=2: a judge needs its batches whole",
         ),
         (["clip_training.lr=0"], r"clip_training\.lr=0"),
