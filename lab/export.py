@@ -149,10 +149,12 @@ def export(
 
 
 def _is_beside(clip: Path, out: Path) -> bool:
-    """Whether the CLIP is the reference one, and the copy one of the reference models, which take that one."""
-    kept = (REFERENCE / name / WEIGHTS for name in OWN_CLIPS)
-    is_kept = any(path.is_file() and filecmp.cmp(path, clip / WEIGHTS, shallow=False) for path in kept)
-    return is_kept and out.resolve().parent == REFERENCE.resolve()
+    """Whether `out` is one of the reference models, and the CLIP theirs, whatever words that has left."""
+    if out.resolve().parent != REFERENCE.resolve():
+        return False
+    kept = [REFERENCE / name for name in OWN_CLIPS if (REFERENCE / name / WEIGHTS).is_file()]
+    own, *others = (load_clip(pretrained=str(folder)) for folder in (clip, *kept))
+    return any((one.whole or one.fingerprint) == (own.whole or own.fingerprint) for one in others)
 
 
 def _paint_anew(cfg: DictConfig, out: Path, step: int) -> None:

@@ -168,6 +168,17 @@ def test_a_runs_own_clip_comes_along(clip_run: Path, tmp_path: Path) -> None:
     assert isinstance(made, Tensor) and bool(made.isfinite().all())
 
 
+def test_a_kept_model_beside_the_kept_clip_has_no_copy_of_it(
+    clip_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reference = tmp_path / "reference"
+    monkeypatch.setattr(export, "REFERENCE", reference)
+    shutil.copytree(clip_run / "clip", reference / "flower_clip_small")
+    export.export(clip_run, reference / "kept")
+    export.export(clip_run, tmp_path / "elsewhere")
+    assert not (reference / "kept" / "clip").exists() and (tmp_path / "elsewhere" / "clip").is_dir()
+
+
 def test_an_autoencoder_is_kept_too(run_command: Command, tiny_settings: tuple[str, ...], tmp_path: Path) -> None:
     import lab.train
 

@@ -27,6 +27,15 @@ FORMULAS = sorted(path.stem for path in (CONF / "diffusion").glob("*.yaml"))
 pytestmark = pytest.mark.usefixtures("elsewhere")
 
 
+def paint_folder(root: str) -> None:
+    """Two classes of eight grey pictures."""
+    for name in ("rose", "tulip"):
+        (Path(root) / name).mkdir(parents=True)
+        for number in range(8):
+            picture = np.full((20, 20, 3), 30 * number, np.uint8)
+            Image.fromarray(picture).save(Path(root) / name / f"{number}.png")
+
+
 # -- every experiment --------------------------------------------------------------------------------
 
 
@@ -145,11 +154,7 @@ def test_what_shows_one_thing_alone_shows_more_of_it(
 @pytest.mark.slow
 def test_a_clip_run_whose_data_moved_keeps_its_clip(run_command: Command, tiny_settings: tuple[str, ...]) -> None:
     """The folder has another name, and a picture more: the network goes on with the vectors that it learned from."""
-    for name in ("rose", "tulip"):
-        (Path("mine") / name).mkdir(parents=True)
-        for number in range(8):
-            picture = np.full((20, 20, 3), 30 * number, np.uint8)
-            Image.fromarray(picture).save(Path("mine") / name / f"{number}.png")
+    paint_folder("mine")
     of_a_folder = [s for s in tiny_settings if not s.startswith(("data=", "data.size", "data.held_out_size"))]
     of_a_folder += ["+experiment=clip_cond", "data=folder", "hydra.run.dir=run"]
     code, said = run_command(lab.train.main, *of_a_folder, "data.root=mine", "training.steps=1")
@@ -211,11 +216,7 @@ def test_a_folder_that_is_called_like_the_reference_clips_set_has_a_clip_of_its_
     clip_run: Path, run_command: Command, tiny_settings: tuple[str, ...]
 ) -> None:
     shutil.copytree(clip_run / "clip", Path("reference") / "flower_clip_small")
-    for name in ("rose", "tulip"):
-        (Path("petals") / name).mkdir(parents=True)
-        for number in range(8):
-            picture = np.full((20, 20, 3), 30 * number, np.uint8)
-            Image.fromarray(picture).save(Path("petals") / name / f"{number}.png")
+    paint_folder("petals")
     of_a_folder = [s for s in tiny_settings if not s.startswith(("data=", "data.size", "data.held_out_size"))]
     of_a_folder += ["data=folder", "data.root=petals", "training.steps=1", "hydra.run.dir=run"]
     code, said = run_command(lab.train.main, "+experiment=clip_cond", *of_a_folder)
