@@ -8,7 +8,7 @@ without the words that no caption of its training had, which are most of a small
 shown on samples of a diffusion run, pictures=results/class_cond. With decoder=results/vae_decoder a run in latents
 decodes with what was trained later for the same latents. step=1000 takes that checkpoint and not the newest, since a
 decoder that learns against a discriminator is not always best at its end; step=best the one of the lowest loss of
-held-out pictures.
+held-out pictures. Beside an autoencoder whose decoder learned on lies how it had been trained until then, in before/.
 """
 
 import filecmp
@@ -49,6 +49,7 @@ from lab.training.log import TrainingLog
 logger = logging.getLogger(__name__)
 REMEMBERS = "lab.conditioning.ClipVector"
 SMALL = Path("results/small")  # where copies go that have no other place
+BEFORE = "before"  # in the copy of a run that went on from another: the same files of that one
 SHOWN_ON = "of_"  # a sheet's name: this and the diffusion run whose samples it shows
 KEPT = (CONFIG, "log.csv", "loss.png", "loss.png.json")
 TYPES: dict[str, Any] = {
@@ -127,6 +128,7 @@ def export(
     if remember:
         weights |= halved({"model.conditioner.pictures": remembered(cfg, run)})
     saved = checkpoint.save(out / "checkpoints", found.step, {"weights": weights}, found.state, keep=1, keep_best=0)
+    _copy_before(run, cfg, out)
     _copy(run, out, KEPT)
     if step is not None and (out / "log.csv").is_file():
         TrainingLog(out / "log.csv", found.step)  # cuts what came later
@@ -235,6 +237,14 @@ def _copy(source: Path, out: Path, names: Sequence[str]) -> None:
         if (source / name).is_file() and (source / name).resolve() != (out / name).resolve():
             (out / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(source / name, out / name)
+
+
+def _copy_before(run: Path, cfg: DictConfig, out: Path) -> None:
+    """How an autoencoder was trained before its decoder learned on, and before that."""
+    before = run / BEFORE if (run / BEFORE).is_dir() else cfg.latents.run if cfg.task == "autoencoder" else None
+    if before is not None and (Path(before) / CONFIG).is_file():
+        _copy(Path(before), out / BEFORE, KEPT)
+        _copy_before(Path(before), read_config(before), out / BEFORE)
 
 
 def _show(run: Path, out: Path, pictures: Path | None) -> None:

@@ -315,6 +315,9 @@ def test_a_run_in_latents_takes_a_decoder_of_the_same_latents(
     export.export(tmp_path / "tuned", tmp_path / "small")
     weights = checkpoint.latest(tmp_path / "small" / "checkpoints").tensors("weights")  # type: ignore[union-attr]
     assert {key.split(".")[0] for key in weights} == {"autoencoder"}  # nobody needs the discriminator
+    before = tmp_path / "small" / "before"
+    assert (before / "log.csv").read_bytes() == (vae_run / "log.csv").read_bytes()
+    assert (runs.read_config(before).name, runs.read_config(tmp_path / "small").name) == ("vae", "vae_decoder")
     own, kept = (lab.load(run, "cpu").autoencoder for run in (latent_run, tmp_path / "kept"))
     tuned = runs.load_autoencoder(tmp_path / "tuned", "cpu")
     images, z = torch.rand(2, 3, 32, 32) * 2 - 1, torch.randn(2, own.latent_channels, 8, 8)
@@ -329,6 +332,21 @@ def test_a_run_in_latents_takes_a_decoder_of_the_same_latents(
     assert run_command(lab.train.main, *tiny_settings, *small, *another, "autoencoder.blocks=1")[0] == 0
     code, said = run_command(export.main, *taking, f"out={tmp_path / 'kept'}")
     assert code == 2 and "its latents are others" in said
+
+
+def test_what_a_decoder_went_on_from_is_kept_with_it_however_often_it_did(vae_run: Path, tmp_path: Path) -> None:
+    config = runs.read_config(vae_run)
+    for number, origin in enumerate([vae_run, "1", "2"], 1):
+        folder = Path(shutil.copytree(vae_run, tmp_path / str(number)))
+        config.latents.run, config.seed = str(tmp_path / origin), number
+        OmegaConf.save(config, folder / "config.yaml")
+    export.export(tmp_path / "3", tmp_path / "kept")
+    for number in (1, 2, 3):
+        shutil.rmtree(tmp_path / str(number))
+    export.export(tmp_path / "kept", tmp_path / "again")
+    seeds = [runs.read_config(tmp_path / "again" / ("before/" * depth)).seed for depth in range(4)]
+    assert seeds == [3, 2, 1, 0]
+    assert not (tmp_path / "again" / ("before/" * 4)).exists()
 
 
 def test_pixels_have_no_decoder(class_run: Path, tmp_path: Path) -> None:
