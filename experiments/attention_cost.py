@@ -17,14 +17,14 @@ from omegaconf import DictConfig
 
 from experiments.attention_drawing import FITTED, fit, frames, plots, series
 from experiments.attentions import CONTENDERS, FUSED, KEPT, LINEAR, OURS, Row, Sizes, measure
-from experiments.common import Report, plain, to_csv
+from experiments.common import Report, check_film, plain, to_csv
 from experiments.timing import machine
 from lab import LabError
 from lab.cli import entry_point
 from lab.commands import command_line
 from lab.config import check_types
 from lab.device import local_device
-from lab.render import Scrub, Section, check_video, save_video
+from lab.render import Scrub, Section, save_video
 from lab.render.provenance import write_whole
 
 logger = logging.getLogger(__name__)
@@ -50,9 +50,7 @@ def check(cfg: DictConfig) -> None:
     for key in ("channels", "head_dim", "batch_size", "rounds"):
         if cfg[key] < 1:
             raise LabError(f"{key}={cfg[key]}: use at least 1")
-    if not cfg.fps > 0:
-        raise LabError(f"fps={cfg.fps:g}: use more than 0")
-    check_video(cfg.video)
+    check_film(cfg)
     heads = max(1, cfg.channels // cfg.head_dim)
     if cfg.channels % heads:
         raise LabError(f"head_dim={cfg.head_dim}: channels={cfg.channels} do not split into {heads} heads")

@@ -8,13 +8,13 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from tqdm.auto import tqdm
 
+from experiments.common import in_pieces
 from experiments.subjects import Score
 from lab.conditioning import Condition
 from lab.diffusion import lerp, slerp
 from lab.model import DiffusionModel
-from lab.parts import Part, Parts, named
+from lab.parts import Part, Parts
 from lab.render import from_uint8, to_uint8
 from lab.seeding import noise
 
@@ -67,12 +67,8 @@ def walk(
         assert isinstance(images, Tensor)
         return {"images": torch.from_numpy(to_uint8(images))}
 
-    chunks = torch.arange(len(point)).split(settings.get("batch_size") or model.sampling.batch_size)
-    found = [
-        parts.get(named("rows", rows), lambda rows=rows: pieces(rows))["images"]  # type: ignore[misc]
-        for rows in tqdm(chunks, desc="interpolation", leave=False, disable=None)
-    ]
-    pictures = from_uint8(torch.cat(found))
+    found = in_pieces(model, len(point), settings, parts, pieces, "interpolation")
+    pictures = from_uint8(torch.cat([part["images"] for part in found]))
     by_way = pictures.view(*shape, *pictures.shape[1:]).unbind(1)
     return Ways(torch.linspace(0, 1, points).tolist(), dict(zip(moving, by_way, strict=True)))
 

@@ -8,7 +8,7 @@ the data set, or with marks=colours their colours alone: whether the former may 
 
 import logging
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +18,8 @@ from torch import Tensor
 
 from experiments import closing_gap
 from experiments.clip_source import clip_for, pictures_for
-from experiments.clip_space import Space, around_names, gap, lay_out, purity, purity_by_chance, space, spread
-from experiments.common import Report, to_csv, write_table
+from experiments.clip_space import Space, around_names, gap, lay_out, moved, purity, purity_by_chance, space, spread
+from experiments.common import Report, check_film, to_csv, write_table
 from experiments.map_drawing import dots, draw_map, thumbnails
 from lab import LabError
 from lab.cli import entry_point
@@ -27,7 +27,7 @@ from lab.clip.colours import dominant_colours
 from lab.commands import command_line
 from lab.config import check_types
 from lab.data import ImageSet
-from lab.render import Section, check_video, save_image
+from lab.render import Section, save_image
 from lab.render.provenance import write_whole
 from lab.runs import check_run
 
@@ -112,9 +112,7 @@ def check(cfg: DictConfig) -> None:
             raise LabError(f"{key}={cfg[key]}: use at least 1")
     if not cfg.perplexity > 0:
         raise LabError(f"perplexity={cfg.perplexity:g}: use more than 0, e.g. 30")
-    if not cfg.fps > 0:
-        raise LabError(f"fps={cfg.fps:g}: use more than 0")
-    check_video(cfg.video)
+    check_film(cfg)
     for key, known in (("split", ("held_out", "train")), ("marks", MARKS)):
         if cfg[key] not in known:
             raise LabError(f"{key}={cfg[key]}: use {' or '.join(known)}")
@@ -146,11 +144,6 @@ def measure(name: str, found: Space, by_run: Tensor | None, pure: Tensor, k: int
 def size(vector: Tensor) -> float:
     """The norm of a vector (D,), as far as single precision knows it."""
     return round(float(vector.norm()), 6)
-
-
-def moved(found: Space, shift: Tensor) -> Space:
-    """The space with its texts moved by `shift` (D,)."""
-    return replace(found, texts=found.texts + shift)
 
 
 def by_class(found: Space, pure: Tensor) -> list[dict[str, Any]]:

@@ -13,23 +13,22 @@ from lab.clip import Clip, load_clip
 from lab.clip.load import CONFIG
 from lab.conditioning.clip import ClipVector
 from lab.data import ImageSet
-from lab.device import local_device
-from lab.evaluators import clip_of
-from lab.runs import OWN_CLIP, pictures_of, read_config
+from lab.device import usable
+from lab.evaluators import clip_of, trained_by
+from lab.runs import pictures_of, read_config
 from lab.seeding import generator
 
 
 def clip_for(cfg: DictConfig) -> tuple[Clip, Tensor | None]:
     """The CLIP that is named, else that of the run; and by how much (D,) the run moves texts, where it does."""
     if cfg.clip is not None:
-        return _on(named_clip(cfg.clip), cfg.device), None
+        return named_clip(cfg.clip).to(usable(cfg.device)), None
     task = read_config(cfg.run).task
     if task == "flower_clip":
-        own = Path(cfg.run) / OWN_CLIP
-        folder = own if own.is_dir() else Path(cfg.run)  # the reference one lies bare
+        folder = trained_by(Path(cfg.run), task)
         if not (folder / CONFIG).is_file():
             raise LabError(f"run={cfg.run}: it holds no CLIP yet; let its training end, or name another, clip=...")
-        return _on(load_clip(pretrained=str(folder)), cfg.device), None
+        return load_clip(pretrained=str(folder)).to(usable(cfg.device)), None
     found = None
     if task == "diffusion":
         model = lab.load(cfg.run, cfg.device)
@@ -47,21 +46,12 @@ def clip_for(cfg: DictConfig) -> tuple[Clip, Tensor | None]:
 def named_clip(name: str) -> Clip:
     """A CLIP by folder, or by open_clip's MODEL/TAG or MODEL/FILE."""
     if Path(name).is_dir():
-        own = Path(name) / OWN_CLIP
-        return load_clip(pretrained=str(own if own.is_dir() else name))
+        return load_clip(pretrained=str(trained_by(Path(name), "flower_clip")))
     model, _, weights = name.partition("/")
     if not weights or model not in open_clip.list_models():
         advice = "use a folder, or MODEL/TAG as open_clip names them, e.g. ViT-B-32/laion2b_s34b_b79k"
         raise LabError(f"clip={name}: there is no such CLIP; {advice}")
     return load_clip(model, weights)
-
-
-def _on(clip: Clip, device: str | None) -> Clip:
-    """The CLIP on a device, by default CUDA where there is one."""
-    try:
-        return clip.to(device or local_device())
-    except (RuntimeError, AssertionError) as error:  # no such device, or torch was built without it
-        raise LabError(f"device={device}: cannot be used here ({str(error).splitlines()[0]})") from error
 
 
 def pictures_for(cfg: DictConfig) -> tuple[ImageSet, Tensor, str]:

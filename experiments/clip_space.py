@@ -1,6 +1,6 @@
 """Where a CLIP puts a set's pictures and the names of their classes: the gap between both, and who is near whom."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -34,6 +34,11 @@ def space(clip: Clip, images: ImageSet, chosen: Tensor, cache_dir: str) -> Space
     present, labels = images.labels[chosen].unique(return_inverse=True)
     names = [images.class_names[label] for label in present.tolist()]
     return Space(pictures, labels, phrase_vectors(clip, [class_prompts(name) for name in names]), names)
+
+
+def moved(found: Space, shift: Tensor) -> Space:
+    """The space with its texts moved by `shift` (D,)."""
+    return replace(found, texts=found.texts + shift)
 
 
 def gap(found: Space) -> Tensor:

@@ -1,7 +1,6 @@
 """Texts on their way to the pictures: a share of the gap between both means at a time, seen from the side."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +10,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 from torch import Tensor
 
-from experiments.clip_space import Space, around_names, gap
+from experiments.clip_space import Space, around_names, gap, moved
 from lab.clip.colours import COLOURS, PROTOTYPES
 from lab.render import Scrub, figure_image, save_video, style
 from lab.render.moving import MovingCurves, beside
@@ -25,14 +24,9 @@ PANELS = {  # what is measured at each
 SIZE = (700, 560)  # px, of the view
 
 
-def moved_by(found: Space, share: float) -> Space:
-    """The space with its texts moved by a share of the gap."""
-    return replace(found, texts=found.texts + share * gap(found))
-
-
 def measure(found: Space, k: int) -> dict[str, list[float]]:
     """Each of PANELS, a number for each of SHARES."""
-    spaces = [moved_by(found, share) for share in SHARES]
+    spaces = [moved(found, share * gap(found)) for share in SHARES]
     mingled, met = zip(*(around_names(one, k) for one in spaces), strict=True)
     left = [float(gap(one).norm()) for one in spaces]
     return {"left": left, "mingled": list(mingled), "met": list(met)}
@@ -52,7 +46,7 @@ def views(found: Space, colours: Sequence[int]) -> list[Image.Image]:
     axes, middle = side_view(found)
     pictures = (found.pictures - middle) @ axes.T
     codes = [f"#{PROTOTYPES[COLOURS[colour]][0]}" for colour in colours]
-    ways = [(moved_by(found, share).texts - middle) @ axes.T for share in SHARES]
+    ways = [(moved(found, share * gap(found)).texts - middle) @ axes.T for share in SHARES]
     low, high = torch.cat([pictures, ways[0], ways[-1]]).aminmax(dim=0)
     frames = []
     for share, names in zip(SHARES, ways, strict=True):

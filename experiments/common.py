@@ -4,8 +4,9 @@ import csv
 import io
 import logging
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +14,15 @@ import matplotlib.style
 from matplotlib.figure import Figure
 from omegaconf import DictConfig, OmegaConf
 from PIL import Image
+from torch import Tensor
+from tqdm import tqdm
 
 from lab import LabError
 from lab.device import Precision
 from lab.diffusion.guidance import check_interval
+from lab.evaluation.drawing import chunks_of
 from lab.model import DiffusionModel
+from lab.parts import Part, Parts, named
 from lab.render import Section, check_video, figure_image, page, style
 from lab.render.provenance import write_whole
 
@@ -56,10 +61,15 @@ def check_sampling(cfg: DictConfig) -> None:
     for key in ("count", "num_inference_steps", "batch_size"):
         if key in cfg and cfg[key] is not None and cfg[key] < 1:
             raise LabError(f"{key}={cfg[key]}: use at least 1")
-    if not 0 < cfg.fps < math.inf:
-        raise LabError(f"fps={cfg.fps:g}: use more than 0")
     if cfg.guidance_interval is not None:
         check_interval("guidance_interval", cfg.guidance_interval)
+    check_film(cfg)
+
+
+def check_film(cfg: DictConfig) -> None:
+    """LabError for a video that cannot be made here."""
+    if not 0 < cfg.fps < math.inf:
+        raise LabError(f"fps={cfg.fps:g}: use more than 0")
     check_video(cfg.video)
 
 
@@ -83,6 +93,19 @@ def facts_of(model: DiffusionModel, asked: Mapping[str, Any]) -> dict[str, Any]:
 def sampling_facts(model: DiffusionModel, cfg: DictConfig) -> dict[str, Any]:
     """The same of an experiment with plain samples."""
     return facts_of(model, {**sampling_of(cfg), "count": cfg.count})
+
+
+def in_pieces(
+    model: DiffusionModel,
+    count: int,
+    settings: Mapping[str, Any],
+    parts: Parts,
+    make: Callable[[Tensor], Part],
+    about: str,
+) -> list[Part]:
+    """What `make` gives for the rows of each batch of `count`, kept as it comes. settings: of sampling."""
+    chunks = tqdm(chunks_of(model, count, settings), desc=about, leave=False, disable=None)
+    return [parts.get(named("rows", rows), partial(make, rows)) for rows in chunks]
 
 
 def spread(model: DiffusionModel, count: int = 8) -> list[int] | None:

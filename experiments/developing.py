@@ -6,12 +6,12 @@ from typing import Any
 import torch
 from PIL import Image
 from torch import Tensor
-from tqdm.auto import tqdm
 
+from experiments.common import in_pieces
 from lab.conditioning import Condition
 from lab.diffusion import SamplerState
 from lab.model import DiffusionModel
-from lab.parts import Parts, named
+from lab.parts import Part, Parts
 from lab.render import from_uint8, grid, to_uint8
 from lab.render.moving import alike
 
@@ -24,7 +24,7 @@ def develop(
     condition: B rows; numbers: of the samples, which with settings["seed"] decide their noise; settings: of `sample`.
     """
 
-    def pieces(chunk: Tensor) -> dict[str, Tensor]:
+    def pieces(chunk: Tensor) -> Part:
         stages: list[Tensor] = []
 
         def keep(state: SamplerState) -> None:
@@ -41,12 +41,8 @@ def develop(
         assert isinstance(samples, Tensor)
         return {"stages": torch.stack([*stages, torch.from_numpy(to_uint8(samples))])}
 
-    chunks = torch.arange(len(condition)).split(settings.get("batch_size") or model.sampling.batch_size)
-    found = [
-        parts.get(named("rows", chunk), lambda chunk=chunk: pieces(chunk))["stages"]  # type: ignore[misc]
-        for chunk in tqdm(chunks, desc="sampling", leave=False, disable=None)
-    ]
-    return torch.cat(found, dim=1)
+    found = in_pieces(model, len(condition), settings, parts, pieces, "sampling")
+    return torch.cat([part["stages"] for part in found], dim=1)
 
 
 def film(stages: Tensor, **layout: Any) -> list[Image.Image]:

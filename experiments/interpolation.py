@@ -25,13 +25,11 @@ from experiments.between_report import (
     told,
 )
 from experiments.common import SAMPLING_TYPES, Report, check_sampling, sampling_facts, sampling_of, write_table
-from experiments.subjects import Score, Subjects, ask, verdict_of
+from experiments.subjects import Score, Subjects, ask, similarity_of, verdict_of
 from lab import LabError
 from lab.cli import entry_point
 from lab.commands import command_line
 from lab.config import check_types
-from lab.evaluation.agreement import Similarity
-from lab.evaluators import clip_of
 from lab.model import DiffusionModel
 from lab.parts import Parts
 from lab.render import Scrub, Section, save_image, save_video
@@ -88,11 +86,9 @@ def scores_of(model: DiffusionModel, subjects: Subjects | None, cfg: DictConfig)
             raise LabError(f"judge={cfg.judge}: it tells classes, and an unconditional run has none")
         return {}, ""
     scores: dict[str, Score] = {}
-    clip = clip_of(model, cfg.run)
-    if clip is not None:
-        scores[SIMILARITY] = Similarity(clip, subjects.phrases)
-    else:
-        logger.warning("similarity is left out: no CLIP knows this run's data; +experiment=flower_clip trains one")
+    similarity = similarity_of(model, cfg.run, subjects)
+    if similarity is not None:
+        scores[SIMILARITY] = similarity
     verdict = verdict_of(model, subjects, cfg.judge)
     if verdict is not None:
         scores[CONFIDENCE] = verdict.confidence

@@ -11,6 +11,7 @@ import torch
 from matplotlib.figure import Figure
 from omegaconf import DictConfig
 from PIL import Image
+from torch import Tensor
 
 from experiments.common import Report
 from experiments.expected import Expected
@@ -40,10 +41,17 @@ KIND = Kind(
 CURVES = (-10, -5, -1, 0, 1, 5, 10)  # values of phi whose gain is drawn
 
 
+def ratio_of(swept: Swept) -> Tensor:
+    """r by evaluation (K,), means over pictures; NaN where one branch was enough.
+
+    It is much the same for every phi; that of phi nearest to 0 is undisturbed by what phi does.
+    """
+    return swept.ratio[called_out(swept, [0])[0]].flatten(0, 1).nanmean(dim=0)
+
+
 def gains(swept: Swept) -> Image.Image:
     """r by evaluation, and the gain that each phi makes of it; means over pictures."""
-    # r is much the same for every phi; that of phi nearest to 0 is undisturbed by what phi does.
-    ratio = swept.ratio[called_out(swept, [0])[0]].flatten(0, 1).nanmean(dim=0)
+    ratio = ratio_of(swept)
     with matplotlib.style.context(style(), after_reset=True):
         figure = Figure(figsize=(8, 3.6))
         left, right = figure.subplots(1, 2)
@@ -61,11 +69,11 @@ def gains(swept: Swept) -> Image.Image:
 
 def told(swept: Swept, prediction_type: str) -> str:
     """What r was, the phi at which the gain would vanish, and why it may be another than the article's."""
-    ratio = swept.ratio[called_out(swept, [0])[0]].flatten(0, 1).nanmean(dim=0)
-    ratio = ratio[torch.isfinite(ratio)]
-    if not len(ratio):
+    ratio = ratio_of(swept)
+    known = ratio[torch.isfinite(ratio)]
+    if not len(known):
         return "Guidance evaluated one branch alone, so that r is not known and phi did nothing."
-    low, high = float(ratio.min()), float(ratio.max())
+    low, high = float(known.min()), float(known.max())
     words = f"r lies between {low:.2f} and {high:.2f} on the way"
     if low < 1:
         words += f"; the gain would vanish at phi = {1 / (1 - low):.1f} where r is smallest, and is negative beyond"
@@ -74,7 +82,7 @@ def told(swept: Swept, prediction_type: str) -> str:
         f"spread whatever is asked for. This one predicts {prediction_type}, and r is smallest there: shapes would be "
         "expected to break at a smaller phi than in the article, if its network predicted eps."
     )
-    early = int(swept.ratio[called_out(swept, [0])[0]].flatten(0, 1).nanmean(dim=0).nan_to_num(9).argmin()) == 0
+    early = float(ratio[0]) == low
     edges = torch.stack([edge_energy(images.flatten(0, 1)).mean() for images in swept.images])
     strongest = swept.values[int(edges.argmax())]
     outlines = f"Outlines are strongest at phi = {strongest:g}."

@@ -18,6 +18,7 @@ from torch import Tensor
 
 import lab
 from experiments.common import Report, check_sampling, facts_of, plain, write_table
+from experiments.subjects import similarity_of
 from experiments.switching import Pairs, pairs_of, transfer
 from lab import LabError
 from lab.cli import entry_point
@@ -26,7 +27,6 @@ from lab.config import check_types
 from lab.device import Precision
 from lab.editing import pictures
 from lab.evaluation.agreement import Similarity
-from lab.evaluators import clip_of
 from lab.model import DiffusionModel
 from lab.parts import Parts
 from lab.render import Scrub, Section, grid, save_image, save_video
@@ -117,12 +117,11 @@ def measure(made: Tensor, ways: Sequence[str], towards: Mapping[str, Similarity]
 
 def towards_of(model: DiffusionModel, run: str, pairs: Pairs) -> dict[str, Similarity]:
     """What measures closeness to both conditions, where a CLIP knows the run's data."""
-    clip = clip_of(model, run)
-    if clip is None:
-        logger.warning("similarity is left out: no CLIP knows this run's data; +experiment=flower_clip trains one")
+    first = similarity_of(model, run, pairs.source)
+    if first is None:
         return {}
-    ends = {"CLIP similarity to the first": pairs.source, "CLIP similarity to the second": pairs.target}
-    return {title: Similarity(clip, subjects.phrases) for title, subjects in ends.items()}
+    second = Similarity(first.clip, pairs.target.phrases)
+    return {"CLIP similarity to the first": first, "CLIP similarity to the second": second}
 
 
 def frames(made: Tensor, cfg: DictConfig, pairs: Pairs, steps: Sequence[int], curves: Curves) -> list[Image.Image]:

@@ -1,7 +1,9 @@
 """Of what an experiment makes pictures: classes or prompts, and how well a CLIP or a judge thinks they were met."""
 
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -12,11 +14,13 @@ from lab import LabError
 from lab.clip.captions import class_prompts
 from lab.conditioning import Condition
 from lab.conditioning.classes import class_index
-from lab.evaluators import judge_of
+from lab.evaluation.agreement import Similarity
+from lab.evaluators import clip_of, judge_of
 from lab.judging import Judge
 from lab.model import DiffusionModel
 
-AT_A_TIME = 128  # pictures that a CLIP or a judge looks at together
+logger = logging.getLogger(__name__)
+AT_A_TIME = 128  # pictures that a judge looks at together
 Score = Callable[[Tensor, Tensor], Tensor]  # pictures (B, 3, H, W), the subject of each (B,) -> a number each (B,)
 
 
@@ -106,6 +110,15 @@ class Verdict:
 
     def _logits(self, images: Tensor) -> Tensor:
         return torch.cat([self.judge.logits(part) for part in images.split(AT_A_TIME)])
+
+
+def similarity_of(model: DiffusionModel, run: str | Path, subjects: Subjects) -> Similarity | None:
+    """Likeness to what the subjects say, by the CLIP that the run or its data know; None and a warning without one."""
+    clip = clip_of(model, run)
+    if clip is None:
+        logger.warning("similarity is left out: no CLIP knows this run's data; +experiment=flower_clip trains one")
+        return None
+    return Similarity(clip, subjects.phrases)
 
 
 def verdict_of(model: DiffusionModel, subjects: Subjects, judge: str | None) -> Verdict | None:

@@ -12,14 +12,12 @@ from PIL import Image
 import lab
 from experiments.common import Report, check_sampling, facts_of, plain, write_table
 from experiments.expected import Expected, compared
-from experiments.subjects import Score, Subjects, ask, verdict_of
+from experiments.subjects import Score, Subjects, ask, similarity_of, verdict_of
 from experiments.sweeps import MEASURES, Swept, called_out, frames, measure, sweep, values_of
 from lab import LabError
 from lab.commands import command_line
 from lab.config import check_types
 from lab.device import Precision
-from lab.evaluation.agreement import Similarity
-from lab.evaluators import clip_of
 from lab.model import DiffusionModel
 from lab.parts import Parts
 from lab.render import Scrub, Section, grid, save_image, save_video
@@ -124,11 +122,9 @@ def measures_of(cfg: DictConfig, model: DiffusionModel, subjects: Subjects) -> t
     Raises LabError for a judge that is named and is of no use, and where nothing is left.
     """
     scores: dict[str, Score] = {}
-    clip = clip_of(model, cfg.run) if "similarity" in cfg.measures else None
-    if clip is not None:
-        scores["similarity"] = Similarity(clip, subjects.phrases)
-    elif "similarity" in cfg.measures:
-        logger.warning("similarity is left out: no CLIP knows this run's data; +experiment=flower_clip trains one")
+    similarity = similarity_of(model, cfg.run, subjects) if "similarity" in cfg.measures else None
+    if similarity is not None:
+        scores["similarity"] = similarity
     verdict = verdict_of(model, subjects, cfg.judge) if "accuracy" in cfg.measures else None
     if verdict is not None:
         scores["accuracy"] = verdict.right

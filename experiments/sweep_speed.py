@@ -17,6 +17,7 @@ from lab import LabError
 from lab.autoencoders import Identity
 from lab.conditioning import ClassEmbedding
 from lab.config import build
+from lab.device import local_device
 from lab.diffusion import Guidance, NoiseSchedule, Parameterization
 from lab.model import DiffusionModel
 from lab.parts import Parts
@@ -33,7 +34,7 @@ def sweep_rows(cfg: DictConfig, bf16: bool) -> list[Row]:
     for parameter in network.parameters():  # the last layers start at zero, and all pictures would be alike
         torch.nn.init.normal_(parameter, std=0.02)
     formulas = Parameterization(NoiseSchedule(), "x0", "v")
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = local_device()
     model = DiffusionModel(network, conditioner, Identity(), formulas, cfg.data.image_size)
     model.precision = "bf16" if bf16 else "fp32"
     model = model.to(device).to(memory_format=torch.channels_last).eval()  # type: ignore[call-overload]

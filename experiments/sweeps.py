@@ -10,13 +10,13 @@ import torch
 from omegaconf import DictConfig
 from PIL import Image
 from torch import Tensor
-from tqdm.auto import tqdm
 
+from experiments.common import in_pieces
 from experiments.subjects import Score, Subjects
 from lab import LabError
 from lab.diffusion import SamplerState
 from lab.model import DiffusionModel
-from lab.parts import Part, Parts, named
+from lab.parts import Part, Parts
 from lab.quality import diversity, edge_energy, saturation
 from lab.render import from_uint8, grid, to_uint8
 from lab.render.moving import MovingCurves, alike, beside
@@ -72,7 +72,6 @@ def sweep(
     parts      where what is finished is kept
     """
     shape = (len(values), len(subjects), count)
-    rows = torch.arange(math.prod(shape))
     value, subject, number = (index.flatten() for index in torch.meshgrid(*map(torch.arange, shape), indexing="ij"))
     knobs = torch.tensor(values)[value]
 
@@ -89,11 +88,7 @@ def sweep(
         assert isinstance(images, Tensor)
         return {"images": torch.from_numpy(to_uint8(images)), **seen.facts(len(chunk))}
 
-    chunks = rows.split(settings.get("batch_size") or model.sampling.batch_size)
-    found = [
-        parts.get(named("rows", chunk), lambda chunk=chunk: pieces(chunk))  # type: ignore[misc]
-        for chunk in tqdm(chunks, desc=knob, leave=False, disable=None)
-    ]
+    found = in_pieces(model, math.prod(shape), settings, parts, pieces, knob)
     whole = {key: torch.cat([part[key] for part in found]) for key in found[0]}
     pictures = from_uint8(whole["images"])
     told = {key: tensor.view(*shape, *tensor.shape[1:]) for key, tensor in whole.items() if key != "images"}

@@ -68,8 +68,6 @@ def own_levels(model: DiffusionModel, cfg: DictConfig, source: Condition) -> Ten
 def levels_of(model: DiffusionModel, cfg: DictConfig, way: str, source: Condition, given: Tensor) -> Tensor:
     """(S + 1, B, C, h, w): what evaluation k starts from when given pictures (B, 3, H, W) are inverted or renoised."""
     settings: dict[str, Any] = {"num_inference_steps": cfg.num_inference_steps, "spacing": cfg.spacing}
-    if way not in ("inversion", "renoise"):
-        raise ValueError(f"way={way}")
     if way == "renoise":  # by other noise than a sample of the run's own came from
         others = range(len(given), 2 * len(given))
         return renoise(model, given, source, start_step=0, seed=cfg.seed, numbers=others, **settings).x

@@ -6,7 +6,6 @@ What is seen is guidance's own doing: there is no network to be at fault.
 """
 
 import logging
-import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,7 @@ import torch
 from omegaconf import DictConfig
 from torch import Tensor
 
-from experiments.common import Report, plain, write_table
+from experiments.common import Report, check_film, plain, write_table
 from experiments.mixture import Mixture
 from experiments.plane import MARKERS, Plane
 from experiments.sweeps import nearest, values_of
@@ -25,7 +24,7 @@ from lab.cli import entry_point
 from lab.commands import command_line
 from lab.config import check_types
 from lab.diffusion import SAMPLERS, Guidance, NoiseSchedule
-from lab.render import Scrub, Section, check_video, grid, save_image, save_video
+from lab.render import Scrub, Section, grid, save_image, save_video
 from lab.render.moving import MovingCurves, beside
 from lab.seeding import noise
 
@@ -73,11 +72,9 @@ def check(cfg: DictConfig) -> None:
     steps, most = cfg.num_inference_steps, NoiseSchedule().timesteps
     if not 1 <= steps <= most:
         raise LabError(f"num_inference_steps={steps}: use 1 to {most}, the schedule's time steps")
-    if not 0 < cfg.fps < math.inf:
-        raise LabError(f"fps={cfg.fps:g}: use more than 0")
     if not cfg.out:
         raise LabError("out: name a folder, e.g. results/toy_guidance")
-    check_video(cfg.video)
+    check_film(cfg)
 
 
 def check_classes(cfg: DictConfig) -> None:

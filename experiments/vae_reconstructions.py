@@ -23,10 +23,10 @@ from lab.cli import entry_point
 from lab.commands import command_line
 from lab.config import check_types
 from lab.data import ImageSet
-from lab.evaluation.held_out import reconstruction
 from lab.render import Section, grid, page, save_image
 from lab.render.provenance import write_whole
 from lab.runs import check_run, load_autoencoder, pictures_of
+from lab.there_and_back import reconstruction
 
 logger = logging.getLogger(__name__)
 SPREAD = 2.5  # standard deviations of a latent from black to grey and from grey to white

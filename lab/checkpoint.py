@@ -13,6 +13,7 @@ import math
 import os
 import re
 import shutil
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,12 @@ MANIFEST = "manifest.json"
 STATE = "state.json"
 _CHECKPOINT = re.compile(r"step_(\d+)(\.old)?")
 _STAGING = re.compile(r"\.staging-(\d+)-.+")  # the process that writes, then what it writes
+
+
+def halved(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """For keeping: matrices and filters in half precision; vectors, few and perhaps statistics, as they are."""
+    kept = {key: t.half() if t.is_floating_point() and t.ndim > 1 else t for key, t in tensors.items()}
+    return {key: tensor.detach().cpu().contiguous() for key, tensor in kept.items()}
 
 
 class CheckpointDamaged(LabError):

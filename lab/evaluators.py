@@ -12,8 +12,6 @@ from lab.model import DiffusionModel
 
 OWN = {"flower_clip": runs.OWN_CLIP, "judge": OWN_JUDGE}  # by task, the folder of a run that holds what it trained
 WEIGHTS = "model.safetensors"  # in it
-
-
 FOLDER = "lab.data.Folder"
 
 
@@ -42,8 +40,7 @@ def judge_of(class_names: Sequence[str], folder: str | Path | None = None) -> Ju
         reference = runs.REFERENCE / "judge"
         judge = load_judge(reference) if reference.is_dir() else None
         return judge if judge is not None and judge.class_names == tuple(class_names) else None
-    own = Path(folder) / OWN_JUDGE
-    judge = load_judge(own if own.is_dir() else folder)
+    judge = load_judge(trained_by(Path(folder), "judge"))
     if judge.class_names != tuple(class_names):
         advice = "python -m lab.train +experiment=judge with the run's data trains one that does"
         raise LabError(f"judge={folder}: it knows other classes than the run's data have; {advice}")

@@ -25,7 +25,7 @@ from torch import Tensor
 
 import lab
 from lab import checkpoint
-from lab.checkpoint import Checkpoint
+from lab.checkpoint import Checkpoint, halved
 from lab.cli import entry_point
 from lab.clip import load_clip, save_clip
 from lab.clip.load import OWN as OWN_CLIPS
@@ -65,11 +65,6 @@ def chosen(checkpoints: Path, step: int | Literal["best"] | None) -> Checkpoint 
     if step is None:
         return checkpoint.latest(checkpoints)
     return checkpoint.best(checkpoints) if step == "best" else checkpoint.of_step(checkpoints, step)
-
-
-def halved(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Matrices and filters in half precision; vectors, which are few and may be statistics, as they are."""
-    return {key: t.half() if t.is_floating_point() and t.ndim > 1 else t for key, t in tensors.items()}
 
 
 def export(

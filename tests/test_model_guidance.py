@@ -106,7 +106,7 @@ def test_states_tell_what_guidance_did(model: DiffusionModel) -> None:
             continue
         assert state.guidance is not None
         terms = state.guidance
-        plain = Guidance(6.0).combine(terms.conditional, terms.unconditional)
+        plain = Guidance(6.0).mix(terms.conditional, terms.unconditional)
         torch.testing.assert_close(terms.ratio, terms.conditional.std((1, 2, 3)) / plain.std((1, 2, 3)))
         torch.testing.assert_close(terms.gain, 1 + torch.tensor([0.0, 0.7]) * (terms.ratio - 1))
         predicted = model.parameterization.predict(

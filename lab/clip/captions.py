@@ -251,12 +251,12 @@ def with_articles(text: str) -> str:
 
 
 def class_prompts(name: str) -> list[str]:
-    """All captions that state a class name and nothing else."""
+    """Captions that state a class name and nothing else, the plain ones: in whose words prompts ask."""
     return [with_articles(template.format(name=_plain(name))) for template in NAMED]
 
 
 def fact_prompts(field: str, value: str) -> list[str]:
-    """All captions that state this colour or petal count and nothing else; none for other facts."""
+    """The plain captions that state this colour or petal count and nothing else; none for other facts."""
     return [with_articles(t.format(**{field: value})) for t in COLOURED + PAINTED if _fields(t) == [field]]
 
 

@@ -1,16 +1,17 @@
 """Writing a `Clip` to a folder that `load_clip` reads, as does open_clip itself (`local-dir:`) where it is whole."""
 
+import contextlib
 import json
-import os
 from pathlib import Path
 from typing import Any
 
 from safetensors.torch import save
-from torch import Tensor, nn
+from torch import Tensor
 
+from lab.checkpoint import halved
 from lab.clip.load import CONFIG, WEIGHTS, only_words
 from lab.clip.model import Clip
-from lab.errors import LabError
+from lab.render.provenance import write_whole
 
 
 def save_clip(directory: Path | str, clip: Clip, training: dict[str, Any], words: Tensor | None = None) -> Path:
@@ -31,31 +32,10 @@ def save_clip(directory: Path | str, clip: Clip, training: dict[str, Any], words
     }
     if words is not None:
         note["whole"] = clip.whole or clip.fingerprint
-    try:
-        directory.mkdir(parents=True, exist_ok=True)
-        (directory / CONFIG).unlink(missing_ok=True)  # the folder counts as a model once it has this again
-        state = halved(clip.model)
-        _replace(directory / WEIGHTS, save(state if words is None else only_words(state, words)))
-        _replace(directory / CONFIG, (json.dumps(note, indent=2) + "\n").encode())
-    except OSError as error:
-        raise LabError(f"{directory}: cannot write a CLIP model ({error.strerror or error})") from error
+    state = halved(clip.model.state_dict())
+    weights = save(state if words is None else only_words(state, words))
+    with contextlib.suppress(OSError):
+        (directory / CONFIG).unlink()  # the folder counts as a model once it has this again
+    write_whole(directory / WEIGHTS, lambda staged: staged.write_bytes(weights))
+    write_whole(directory / CONFIG, lambda staged: staged.write_text(json.dumps(note, indent=2) + "\n"))
     return directory
-
-
-def halved(model: nn.Module) -> dict[str, Tensor]:
-    """A model's state, matrices in half precision; vectors, scales and running statistics as they are."""
-    state = {key: tensor.detach().cpu().contiguous() for key, tensor in model.state_dict().items()}
-    return {key: t.half() if t.is_floating_point() and t.ndim > 1 else t.clone() for key, t in state.items()}
-
-
-def _replace(path: Path, content: bytes) -> None:
-    """Write a file whole or not at all."""
-    staged = path.with_name(f"{path.name}.{os.getpid()}.partial")
-    try:
-        with staged.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(staged, path)
-    finally:
-        staged.unlink(missing_ok=True)

@@ -10,13 +10,14 @@ import open_clip
 import torch
 from torch import Tensor
 
+from lab.checkpoint import halved
 from lab.clip.augment import Augmentation, blend
 from lab.clip.captions import CaptionMaker
 from lab.clip.load import OWN, quiet
 from lab.clip.loss import matching_loss, targets
 from lab.clip.model import Clip
 from lab.clip.retrieval import retrieval
-from lab.clip.store import halved, save_clip
+from lab.clip.store import save_clip
 from lab.clip.words import strew
 from lab.data import BatchStream, ImageSet
 from lab.errors import LabError
@@ -37,11 +38,9 @@ class FlowerClipTask(StreamTask):
 
     batch_size     of all processes together
     model          flower_clip | flower_clip_small
-    augmentation   None chooses by whether the set is painted
-    flip           whether half of the views are mirrored, where no other augmentation is given
-    mixed          whether half of the views are blended with others; None: unless the set is painted
-    strewn         share of the captions that have words of no meaning in between; None: half, unless the set is painted
-    Raises LabError for a model that is not the lab's own.
+    flip           whether half of the views are mirrored
+    Half of the views are blended with others, and half of the captions have words of no meaning strewn in; of painted
+    sets, whose views show more, none. Raises LabError for a model that is not the lab's own.
     """
 
     name = "flower_clip"
@@ -55,9 +54,6 @@ class FlowerClipTask(StreamTask):
         seed: int,
         model: str = "flower_clip",
         class_balanced: bool = False,
-        augmentation: Augmentation | None = None,
-        mixed: bool | None = None,
-        strewn: float | None = None,
         flip: bool = True,
     ) -> None:
         super().__init__()
@@ -65,12 +61,10 @@ class FlowerClipTask(StreamTask):
             raise LabError(f"clip_model={model}: the lab trains {' or '.join(OWN)}")
         self.image_set, self.held_out, self.seed, self.architecture = image_set, held_out, seed, model
         self.stream = BatchStream(image_set, batch_size, seed, class_balanced)
-        usual = PAINTED_AUGMENTATION if image_set.factors else Augmentation()
-        self.augmentation = augmentation or replace(usual, mirror=flip)
         painted = bool(image_set.factors)  # whose captions say how large they are, as others say by the way
+        self.augmentation = replace(PAINTED_AUGMENTATION if painted else Augmentation(), mirror=flip)
         self.captions = CaptionMaker(image_set, varied=not painted)
-        self.mixed = not painted if mixed is None else mixed
-        self.strewn = (0.0 if painted else 0.5) if strewn is None else strewn
+        self.mixed, self.strewn = not painted, 0.0 if painted else 0.5
         with torch.random.fork_rng(devices=[]), quiet():
             torch.manual_seed(derive(seed, "flower_clip"))
             self.network = open_clip.create_model(model, force_preprocess_cfg=PREPROCESS)
@@ -84,11 +78,7 @@ class FlowerClipTask(StreamTask):
 
         Raises LabError unless `world` divides the batch.
         """
-        total = self.stream.batch_size
-        if total % world:
-            raise LabError(f"training.batch_size={total}: must be a multiple of the {world} processes")
-        rows = slice(rank * total // world, (rank + 1) * total // world)
-        indices = self.stream.indices(step)
+        rows, indices = self.stream.share(rank, world), self.stream.indices(step)
         captions = self.captions.draw(indices, generator(self.seed, "captions", step))
         truth, pixels = self.captions.truth(indices, captions), self.image_set.pixels[indices]
         draw = generator(self.seed, "views", step)
@@ -128,7 +118,7 @@ class FlowerClipTask(StreamTask):
     def clip(self) -> Clip:
         """A frozen copy of the model as it would be stored: in half precision, its statistics up to date."""
         network = deepcopy(self.network)
-        network.load_state_dict(halved(network))
+        network.load_state_dict(halved(network.state_dict()))
         device = self.network.logit_scale.device
         batches = (self.inputs(step)["images"].to(device) for step in range(STATISTICS_BATCHES))
         refresh_statistics(network.visual, batches)

@@ -61,11 +61,11 @@ def encode_set(clip: Clip, image_set: ImageSet, flips: bool = False) -> Tensor:
     return torch.cat(rows)
 
 
-def vector_stats(clip: Clip, image_set: ImageSet, vectors: Tensor, seed: int = 0) -> VectorStats:
+def vector_stats(clip: Clip, image_set: ImageSet, vectors: Tensor) -> VectorStats:
     """Statistics of (N, V, dim) vectors, and the mean vector of captions drawn for (some of) the images."""
     flat = vectors.flatten(0, 1)
-    some = torch.randperm(len(image_set), generator=generator(seed, "stats"))[:CAPTIONS]
-    texts = CaptionMaker(image_set).draw(some, generator(seed, "stats captions")).texts
+    some = torch.randperm(len(image_set), generator=generator(0, "stats"))[:CAPTIONS]
+    texts = CaptionMaker(image_set).draw(some, generator(0, "stats captions")).texts
     text = torch.cat([clip.encode_text(texts[i : i + BATCH]) for i in range(0, len(texts), BATCH)])
     std = flat.var(dim=0, unbiased=False).mean().sqrt()
     return VectorStats(flat.mean(dim=0), std, text.mean(dim=0).to(flat))

@@ -1,6 +1,6 @@
 """The mathematics: noise schedules, predictions, guidance and samplers. No config, no files, no training."""
 
-from lab.diffusion.guidance import Guidance, GuidanceTerms, rescaled
+from lab.diffusion.guidance import Guidance, GuidanceTerms
 from lab.diffusion.interpolation import lerp, slerp
 from lab.diffusion.parameterization import Parameterization, Prediction
 from lab.diffusion.samplers import SAMPLERS, WITH_ETA, evaluation_times
@@ -22,6 +22,5 @@ __all__ = [
     "StepNoise",
     "evaluation_times",
     "lerp",
-    "rescaled",
     "slerp",
 ]

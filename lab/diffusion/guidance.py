@@ -30,16 +30,12 @@ def std_ratio(conditional: Tensor, guided: Tensor) -> Tensor:
 
 
 def gain_of(ratio: Tensor, phi: Knob) -> Tensor:
-    """1 + phi (r - 1) of ratios r (B, 1, 1, 1): 0 at phi = 1 / (1 - r), negative beyond."""
-    return 1 + per_sample(phi, ratio) * (ratio - 1)
+    """1 + phi (r - 1) of ratios r (B, 1, 1, 1), by which the guided output is multiplied: Lin et al. 2023, eq. 14-16.
 
-
-def rescaled(guided: Tensor, conditional: Tensor, phi: Knob) -> Tensor:
-    """Lin et al. 2023, eq. 14-16: pull the std of `guided` (over C, H, W) towards that of `conditional`.
-
-    phi = 0 leaves it, phi = 1 makes the two equal; values outside [0, 1] extrapolate. All (B, C, H, W).
+    phi = 0 leaves the output, phi = 1 gives it the std of the conditional one; others extrapolate: the gain is 0 at
+    phi = 1 / (1 - r), and negative beyond.
     """
-    return guided * gain_of(std_ratio(conditional, guided), phi)
+    return 1 + per_sample(phi, ratio) * (ratio - 1)
 
 
 def split(difference: Tensor, direction: Tensor) -> tuple[Tensor, Tensor]:
@@ -131,10 +127,6 @@ class Guidance:
             return unconditional + scale * difference
         parallel, orthogonal = split(difference, conditional)
         return conditional + (scale - 1) * (orthogonal + per_sample(self.parallel, conditional) * parallel)
-
-    def combine(self, conditional: Tensor, unconditional: Tensor) -> Tensor:
-        """The guided network output (B, C, H, W), in the space the network predicts."""
-        return rescaled(self.mix(conditional, unconditional), conditional, self.rescale_phi)
 
     def terms(self, conditional: Tensor, unconditional: Tensor, mixed: Tensor) -> GuidanceTerms:
         """For plots: `mixed` is what `mix` made of both, in their space."""

@@ -1,6 +1,5 @@
 """What an autoencoder, a CLIP or a judge does with pictures that it has not seen."""
 
-from collections.abc import Iterable, Iterator
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -18,10 +17,8 @@ from lab.evaluation.spaces import FeatureSpace
 from lab.evaluators import OWN, WEIGHTS, trained_by
 from lab.judging import load_judge
 from lab.judging.task import recognition
-from lab.quality import psnr, ssim
 from lab.runs import load_autoencoder, read_config
-
-AT_A_TIME = 64  # images encoded together
+from lab.there_and_back import reconstruction, there_and_back, views
 
 
 def held_out_figures(run: Path, held_out: ImageSet, device: torch.device | str) -> dict[str, float]:
@@ -48,16 +45,6 @@ def weights_of(run: Path) -> dict[str, Any]:
 
 
 @torch.no_grad()
-def reconstruction(autoencoder: Autoencoder, images: ImageSet) -> dict[str, float]:
-    """{"psnr", "ssim"} of pictures and what the means of their latents decode to: dB, and 1 for no difference."""
-    numbers = []
-    for given, back in there_and_back(autoencoder, views(images)):
-        numbers.append(torch.stack([psnr(given, back), ssim(given, back)]).cpu())
-    quality = torch.cat(numbers, dim=1).mean(dim=1).tolist()
-    return {"psnr": quality[0], "ssim": quality[1]}
-
-
-@torch.no_grad()
 def likeness(autoencoder: Autoencoder, held_out: ImageSet, reference: Tensor, space: FeatureSpace) -> dict[str, float]:
     """{"fid", "kid", "real_fid", "real_kid"} of held-out pictures that came back, and of these pictures themselves.
 
@@ -70,16 +57,3 @@ def likeness(autoencoder: Autoencoder, held_out: ImageSet, reference: Tensor, sp
         found = space(torch.cat([batch[side].cpu() for batch in batches]))
         told |= {f"{name}fid": fid(features, found), f"{name}kid": kid(features, found)[0]}
     return told
-
-
-def views(images: ImageSet) -> Iterator[Tensor]:
-    """All pictures of a set, (B, 3, H, W) at a time."""
-    return (images.view(indices) for indices in torch.arange(len(images)).split(AT_A_TIME))
-
-
-@torch.no_grad()
-def there_and_back(autoencoder: Autoencoder, batches: Iterable[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
-    """Each batch of pictures (B, 3, H, W), and what the means of their latents decode to."""
-    for batch in batches:
-        given = batch.to(next(autoencoder.parameters()).device)
-        yield given, autoencoder.decode(autoencoder.encode(given)).clamp(-1, 1)

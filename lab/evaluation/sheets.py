@@ -7,22 +7,21 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from lab.autoencoders import Autoencoder
 from lab.clip import Clip, load_clip
 from lab.clip.captions import class_prompts, fact_prompts
 from lab.clip.colours import COLOURS
 from lab.clip.retrieval import phrase_vectors
 from lab.errors import LabError
 from lab.evaluation.agreement import encoded
-from lab.evaluation.held_out import there_and_back
 from lab.evaluators import trained_by
 from lab.judging import Judge, load_judge
 from lab.model import DiffusionModel
 from lab.quality import psnr
 from lab.render import grid
 from lab.runs import load_autoencoder, read_config
+from lab.there_and_back import COLUMNS, pairs, there_and_back
 
-SHOWN, COLUMNS = 24, 8  # samples on a sheet, and in a row of it
+SHOWN = 24  # samples on a sheet
 Seen = tuple[list[str], list[str]]  # what each picture is taken for, and a caption that says so
 
 
@@ -41,7 +40,9 @@ def sheet_of(run: Path, model: DiffusionModel, name: str) -> Image.Image:
     samples = model.sample(classes=asked or None, count=1 if asked else SHOWN, output="tensor")
     assert isinstance(samples, Tensor)
     if task == "autoencoder":
-        return returned(load_autoencoder(run, model.device), samples, f"samples of {name}")
+        [(given, back)] = there_and_back(load_autoencoder(run, model.device), [samples])
+        told = f"PSNR {psnr(given, back).mean():.2f} dB"
+        return pairs(given, back, f"samples of {name}, above what comes back; {told}")
     if task == "judge":
         seen, captions = guessed(load_judge(trained_by(run, task)), samples.cpu())
         title = f"samples of {name}: first guess and its probability"
@@ -60,14 +61,6 @@ def sheet_of(run: Path, model: DiffusionModel, name: str) -> Image.Image:
 def evenly(total: int, count: int) -> list[int]:
     """`count` of the numbers below `total`, evenly spread, both ends among them; all where there are no more."""
     return [int(number) for number in torch.linspace(0, total - 1, min(count, total)).round()]
-
-
-def returned(autoencoder: Autoencoder, images: Tensor, what: str) -> Image.Image:
-    """A sheet of pictures (B, 3, H, W), each row above what comes back of it."""
-    [(given, back)] = there_and_back(autoencoder, [images])
-    rows = [part for pair in zip(given.split(COLUMNS), back.split(COLUMNS), strict=True) for part in pair]
-    title = f"{what}, above what comes back; PSNR {psnr(given, back).mean():.2f} dB"
-    return grid(torch.cat(rows), columns=min(COLUMNS, len(given)), title=title)
 
 
 def guessed(judge: Judge, images: Tensor) -> Seen:

@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save
 from torch import Tensor
 from torchvision.transforms.v2 import functional as transforms
 
-from lab.clip.store import halved
+from lab.checkpoint import halved
 from lab.errors import LabError
 from lab.fingerprints import weights_fingerprint
 from lab.judging.network import JudgeNetwork
@@ -79,7 +79,7 @@ def save_judge(directory: Path | str, judge: Judge) -> Path:
     directory = Path(directory)
     blocks = [len(getattr(judge.network.body, f"layer{stage}")) for stage in range(1, 5)]
     note = {"class_names": judge.class_names, "image_size": judge.image_size, "blocks": blocks, **judge.note}
-    write_whole(directory / WEIGHTS, lambda staged: staged.write_bytes(save(halved(judge.network))))
+    write_whole(directory / WEIGHTS, lambda staged: staged.write_bytes(save(halved(judge.network.state_dict()))))
     write_whole(directory / NOTE, lambda staged: staged.write_text(json.dumps(note, indent=2) + "\n"))
     return directory
 

@@ -23,10 +23,10 @@ STATISTICS_BATCHES = 8  # of training pictures, for the statistics of batch norm
 class JudgeTask(StreamTask):
     """A classifier of an image set with classes.
 
-    augmentation   random views; mixup (Zhang et al. 2018) blends half of them with another of the batch
-    flip           whether half of the views are mirrored, where no other augmentation is given
-    smoothing      share of the target that is spread over all classes (Szegedy et al. 2016)
-    Raises LabError for a set without two classes.
+    smoothing   share of the target that is spread over all classes (Szegedy et al. 2016)
+    flip        whether half of the views are mirrored
+    Mixup (Zhang et al. 2018) blends half of the views with another of the batch. Raises LabError for a set without two
+    classes.
     """
 
     name = "judge"
@@ -38,7 +38,6 @@ class JudgeTask(StreamTask):
         held_out: ImageSet,
         batch_size: int,
         seed: int,
-        augmentation: Augmentation | None = None,
         smoothing: float = 0.1,
         class_balanced: bool = False,
         flip: bool = True,
@@ -49,7 +48,7 @@ class JudgeTask(StreamTask):
             raise LabError(f"{image_set.name}: has no classes to be told apart; {advice}")
         self.image_set, self.held_out, self.seed, self.smoothing = image_set, held_out, seed, smoothing
         self.stream = BatchStream(image_set, batch_size, seed, class_balanced)
-        self.augmentation = augmentation or Augmentation(area=(0.25, 1.0), light=0.3, mirror=flip)
+        self.augmentation = Augmentation(area=(0.25, 1.0), light=0.3, mirror=flip)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(derive(seed, "judge"))
             self.network = JudgeNetwork(len(image_set.class_names))

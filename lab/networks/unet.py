@@ -63,8 +63,7 @@ class UNet(nn.Module):
         dropout: float = 0.1,
     ) -> None:
         super().__init__()
-        self.in_channels, self.sample_size, self.patch_size = in_channels, sample_size, patch_size
-        self.condition_dim, self.token_dim = condition_dim, token_dim
+        self.patch_size, self.token_dim = patch_size, token_dim
         embedding_dim = 4 * channels if embedding_dim is None else embedding_dim
         self._check_positive(
             patch_size=patch_size, channels=channels, multipliers=multipliers, blocks=blocks, head_dim=head_dim,

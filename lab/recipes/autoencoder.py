@@ -45,7 +45,7 @@ def train_autoencoder(cfg: DictConfig, run_dir: Path) -> None:
     settings: TrainingSettings = build(cfg.training)
     source: Source = build(cfg.data)
     losses: ReconstructionLosses = build(cfg.reconstruction)
-    perceptual = perceptual_distance(losses, cfg)
+    perceptual = perceptual_distance(losses)
     if perceptual is not None:
         cfg = OmegaConf.merge(cfg, {"reconstruction": {"fingerprint": perceptual.fingerprint}})  # type: ignore[assignment]
     images, held_out = source.load("train"), source.load("held_out")
@@ -59,7 +59,7 @@ def train_autoencoder(cfg: DictConfig, run_dir: Path) -> None:
     run(cfg, task, run_dir, settings)
 
 
-def perceptual_distance(losses: ReconstructionLosses, cfg: DictConfig) -> PerceptualDistance | None:
+def perceptual_distance(losses: ReconstructionLosses) -> PerceptualDistance | None:
     """By the features that the losses name; LabError where they are out of reach."""
     if losses.perceptual == "none" or losses.perceptual_weight == 0:
         return None

@@ -8,6 +8,7 @@ from matplotlib.figure import Figure
 from PIL import Image, ImageDraw
 
 from lab.render.curves import COLOURS, figure_image, style
+from lab.render.grid import PAPER
 
 DOT = 9  # px, diameter
 SHARPER = 4  # a dot is drawn so many times as large and reduced, which smooths its edge
@@ -80,7 +81,7 @@ class MovingCurves:
         for top, bottom in self._spans:
             canvas.line([(self._columns[index], top), (self._columns[index], bottom)], fill="#8a8a8a")
         for left, top, colour in self._dots[index]:
-            dot = disc(colour, DOT + 4, "#ffffff", width=2)
+            dot = disc(colour, DOT + 4, PAPER, width=2)
             image.paste(dot, (round(left - dot.width / 2), round(top - dot.height / 2)), dot)
         return image
 
@@ -95,9 +96,9 @@ def disc(colour: str, diameter: int, rim: str, width: int = 1) -> Image.Image:
     return large.resize((diameter, diameter), Image.Resampling.LANCZOS)
 
 
-def beside(*pictures: Image.Image, paper: str = "#ffffff") -> Image.Image:
+def beside(*pictures: Image.Image) -> Image.Image:
     """Pictures from left to right on white, their tops on one line."""
-    sheet = Image.new("RGB", (sum(p.width for p in pictures), max(p.height for p in pictures)), paper)
+    sheet = Image.new("RGB", (sum(p.width for p in pictures), max(p.height for p in pictures)), PAPER)
     left = 0
     for picture in pictures:
         sheet.paste(picture, (left, 0))
@@ -105,10 +106,10 @@ def beside(*pictures: Image.Image, paper: str = "#ffffff") -> Image.Image:
     return sheet
 
 
-def alike(pictures: Sequence[Image.Image], paper: str = "#ffffff") -> list[Image.Image]:
+def alike(pictures: Sequence[Image.Image]) -> list[Image.Image]:
     """Pictures with white at their right and bottom, where one is smaller than the largest: frames of a video."""
     width, height = (max(picture.size[axis] for picture in pictures) for axis in (0, 1))
-    sheets = [Image.new("RGB", (width, height), paper) for _ in pictures]
+    sheets = [Image.new("RGB", (width, height), PAPER) for _ in pictures]
     for sheet, picture in zip(sheets, pictures, strict=True):
         sheet.paste(picture, (0, 0))
     return sheets

@@ -13,14 +13,13 @@ from lab.autoencoders.base import Pass
 from lab.data import BatchStream, ImageSet
 from lab.errors import LabError
 from lab.networks.discriminator import PatchDiscriminator, hinge_loss
-from lab.quality import psnr, ssim
-from lab.render import grid, save_image
+from lab.render import save_image
 from lab.seeding import generator
+from lab.there_and_back import COLUMNS, pairs, reconstruction, there_and_back
 from lab.training.task import StreamTask
 
 Distance = Callable[[Tensor, Tensor], Tensor]
-AT_A_TIME = 64  # images encoded together
-SHOWN, COLUMNS = 24, 8  # held-out pictures on a sheet, and in a row of it
+SHOWN = 24  # held-out pictures on a sheet
 SMALLEST_JUDGED = 32  # px, for the discriminator's patches
 MOST_WEIGHT = 1e4  # of the discriminator, where its gradient vanishes
 
@@ -168,22 +167,12 @@ class AutoencoderTask(StreamTask):
 
     def preview(self, folder: Path, step: int) -> dict[str, float]:
         """A sheet of held-out pictures above their reconstructions; PSNR in dB and SSIM, means over all held out."""
-        numbers = []
-        for indices in torch.arange(len(self.held_out)).split(AT_A_TIME):
-            images, made = self._there_and_back(indices)
-            numbers.append(torch.stack([psnr(images, made), ssim(images, made)]))
-        quality = torch.cat(numbers, dim=1).mean(dim=1).tolist()
+        quality = reconstruction(self.autoencoder, self.held_out)
         shown = min(SHOWN, len(self.held_out))
         shown -= shown % COLUMNS if shown > COLUMNS else 0  # whole rows, or pairs would not be above each other
-        some = torch.linspace(0, len(self.held_out) - 1, shown).long()
-        images, made = self._there_and_back(some)
-        rows = [part for pair in zip(images.split(COLUMNS), made.split(COLUMNS), strict=True) for part in pair]
-        title = f"step {step}: held out, above what comes back; PSNR {quality[0]:.2f} dB, SSIM {quality[1]:.3f}"
-        sheet = grid(torch.cat(rows), columns=min(COLUMNS, len(some)), title=title)
-        save_image(sheet, folder / f"step_{step:07d}.png", {"step": step, "title": title})
-        return {"psnr": quality[0], "ssim": quality[1]}
-
-    def _there_and_back(self, indices: Tensor) -> tuple[Tensor, Tensor]:
-        """Held-out images (B, 3, H, W), and what the means of their latents decode to."""
-        images = self.held_out.view(indices).to(next(self.autoencoder.parameters()).device)
-        return images, self.autoencoder.decode(self.autoencoder.encode(images)).clamp(-1, 1)
+        some = self.held_out.view(torch.linspace(0, len(self.held_out) - 1, shown).long())
+        told = f"PSNR {quality['psnr']:.2f} dB, SSIM {quality['ssim']:.3f}"
+        title = f"step {step}: held out, above what comes back; {told}"
+        [(given, back)] = there_and_back(self.autoencoder, [some])
+        save_image(pairs(given, back, title), folder / f"step_{step:07d}.png", {"step": step, "title": title})
+        return quality

@@ -14,8 +14,6 @@ from lab.diffusion import SAMPLERS, WITH_ETA, NoiseSchedule, Parameterization, P
 from lab.diffusion.parameterization import PREDICTION_TYPES
 from lab.errors import LabError
 
-DETERMINISTIC = [name for name in SAMPLERS if name not in ("ddpm", "euler_ancestral")]
-
 
 @pytest.mark.parametrize("name", list(SAMPLERS))
 @pytest.mark.parametrize("spacing", ["trailing", "karras"])

@@ -1,22 +1,33 @@
 """Agreement with what was asked for: colours, names, and factors that are known."""
 
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor
 
 from lab.clip.captions import COLOURED
+from lab.clip.colours import PROTOTYPES
+from lab.conditioning import ClipVector
 from lab.data import ImageSet
+from lab.evaluation import agreement
 from lab.evaluation.agreement import (
     COLOUR_PROMPTS,
     Similarity,
     chance_of,
     colour_in,
     colours_found,
+    colours_shown,
     factors_of_classes,
     factors_recovered,
+    known_factors,
+    names_met,
     share_of,
 )
 from lab.judging import Judge, JudgeNetwork
+from lab.parts import Parts
 from lab.render import from_uint8
 
 NAMES = ("three red", "five red", "three blue")
@@ -107,3 +118,47 @@ def test_colours_of_real_pictures_are_of_those_that_the_clip_finds_first() -> No
     assert colours_found(Fake(dict.fromkeys(COLOUR_PROMPTS, "blue")), images, 2)["colour_accuracy"] == 1 / 8
     assert colours_found(reads, images, 99)["colour_accuracy"] == pytest.approx(0.25 * 4 / 8)
     assert colours_found(None, images, 2) == colours_found(reads, images, 0) == {}
+
+
+def test_names_are_met_as_far_as_each_picture_is_like_the_name_of_its_class() -> None:
+    class Fake:
+        def encode_text(self, prompts: list[str]) -> Tensor:
+            return torch.eye(2)[[int("iris" in prompt) for prompt in prompts]]
+
+        def encode_images(self, images: Tensor) -> Tensor:
+            return torch.stack([torch.tensor([0.6, 0.8])] * len(images))
+
+    images, clip = torch.zeros(3, 3, 4, 4), Fake()
+    found = names_met(clip, images, torch.tensor([1, 0, 1]), ("rose", "iris"))  # type: ignore[arg-type]
+    assert found == {"clip_similarity": pytest.approx((0.8 + 0.6 + 0.8) / 3)}
+    assert names_met(None, images, torch.tensor([1, 0, 1]), ("rose", "iris")) == {}
+    assert names_met(clip, images, torch.tensor([1, -1, 1]), ("rose", "iris")) == {}  # type: ignore[arg-type]
+
+
+def test_colours_shown_are_those_of_each_prompts_own_samples(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """The first of two samples has the colour of its prompt, the second that of the next prompt."""
+
+    def sampled(model: object, condition: list[str], which: Tensor, *rest: object) -> Tensor:
+        colours = [str(colour_in(prompt)) for prompt in condition]
+        order = [(int(prompt) + number % 2) % len(colours) for number, prompt in enumerate(which)]
+        rgb = [tuple(bytes.fromhex(PROTOTYPES[colours[place]][0])) for place in order]
+        return torch.tensor(rgb, dtype=torch.uint8)[:, None, None].expand(-1, 16, 16, 3)
+
+    monkeypatch.setattr(agreement, "sampled", sampled)
+    model: Any = SimpleNamespace(conditioner=ClipVector(), condition=list)
+    assert colours_shown(model, 2, {}, Parts(tmp_path, {})) == {"colour_accuracy": 0.5}
+    assert colours_shown(model, 1, {}, Parts(tmp_path, {})) == {"colour_accuracy": 0.5}  # of eight, every second one
+    assert colours_shown(model, 0, {}, Parts(tmp_path, {})) == {}
+    model.conditioner = None
+    assert colours_shown(model, 2, {}, Parts(tmp_path, {})) == {}
+
+
+def test_known_factors_are_told_by_side_and_by_chance() -> None:
+    judge = Judge(Brightness(3), NAMES, 4, {})
+    images = torch.tensor([-1.0, 0.0, 1.0])[:, None, None, None].expand(3, 3, 4, 4)  # seen as 0, 1, 2
+    sides = {"generated": (images, torch.tensor([0, 0, 0])), "real": (images, torch.tensor([0, 1, 2]))}
+    found = known_factors(judge, sides, image_set([0, 1, 2]))
+    told = {"generated": pytest.approx(2 / 3), "real": 1.0, "chance": pytest.approx(5 / 9)}
+    assert found == {"count": told, "colour": told}
+    unasked = {**sides, "generated": (images, torch.tensor([0, -1, 0]))}
+    assert known_factors(judge, unasked, image_set([0, 1, 2])) == {}

@@ -9,6 +9,7 @@ from PIL import Image
 from torch import Tensor
 
 import lab
+from lab import there_and_back
 from lab.clip import load_clip
 from lab.clip.captions import class_prompts
 from lab.clip.retrieval import phrase_vectors
@@ -29,7 +30,8 @@ def drawn(monkeypatch: pytest.MonkeyPatch) -> Drawn:
         told.update(texts, images=images)
         return Image.new("RGB", (8, 8))
 
-    monkeypatch.setattr(sheets, "grid", grid)
+    for module in (sheets, there_and_back):
+        monkeypatch.setattr(module, "grid", grid)
     return told
 
 

@@ -11,6 +11,7 @@ from lab.evaluation import (
     judge_space,
     open_clip_space,
     pixel_space,
+    spaces,
     timm_space,
 )
 from lab.judging import Judge, JudgeNetwork
@@ -27,6 +28,12 @@ def test_all_pictures_are_encoded_some_at_a_time() -> None:
     images = torch.rand(300, 3, 4, 4)
     assert torch.equal(FeatureSpace("some", encode)(images), images.flatten(1)[:, :5])
     assert sizes == [128, 128, 44]
+
+
+def test_a_picture_takes_as_long_as_in_the_fastest_of_three_trials(monkeypatch: pytest.MonkeyPatch) -> None:
+    ticks = iter([0.0, 32.0, 40.0, 56.0, 60.0, 92.0])
+    monkeypatch.setattr(spaces.time, "perf_counter", lambda: next(ticks))
+    assert FeatureSpace("some", lambda images: images.flatten(1)).seconds(torch.rand(60, 3, 2, 2)) == 1.0
 
 
 def test_the_judges_space_is_named_by_its_weights() -> None:

@@ -12,6 +12,7 @@ from lab.errors import LabError
 from lab.evaluation import tools
 from lab.evaluation.tools import judge_for
 from lab.judging import Judge, JudgeNetwork
+from lab.model import DiffusionModel
 
 NAMES = ("daisy", "rose")
 
@@ -45,3 +46,20 @@ def test_without_a_judge_there_are_other_spaces(monkeypatch: pytest.MonkeyPatch)
     assert judge_for(OmegaConf.create({"judge": None, "space": "inception"}), some, some) is None
     with pytest.raises(LabError, match="none is kept that knows the classes of garden"):
         judge_for(OmegaConf.create({"judge": None, "space": "judge"}), some, some)
+
+
+def test_the_space_that_is_named_is_the_one_of_the_judge_or_the_clip(model: DiffusionModel) -> None:
+    class Fake:
+        name, fingerprint = "small", "f00"
+
+        def encode_images(self, images: torch.Tensor) -> torch.Tensor:
+            return images.flatten(1)
+
+    judge, images = Judge(JudgeNetwork(2, [1, 1, 1, 1]), NAMES, 32, {}), torch.rand(2, 3, 32, 32)
+    by = {name: OmegaConf.create({"space": name}) for name in ("judge", "clip")}
+    of_clip = tools.space_of(by["clip"], judge, Fake(), model)  # type: ignore[arg-type]
+    assert of_clip.name == "small f00" and torch.equal(of_clip(images), images.flatten(1))
+    of_judge = tools.space_of(by["judge"], judge, None, model)
+    torch.testing.assert_close(of_judge(images), judge.features(images))
+    with pytest.raises(LabError, match="space=clip: no CLIP knows this run's data"):
+        tools.space_of(by["clip"], judge, None, model)

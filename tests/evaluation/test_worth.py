@@ -10,7 +10,7 @@ from torch import Tensor
 from lab.data import ImageSet
 from lab.errors import LabError
 from lab.evaluation import FeatureSpace
-from lab.evaluation.worth import floor_pictures, shares_recognised, within_classes, worth
+from lab.evaluation.worth import encoded_count, floor_pictures, shares_recognised, within_classes, worth
 from lab.judging import Judge, JudgeNetwork
 
 MakeSet = Callable[[int, int], ImageSet]
@@ -66,6 +66,18 @@ def test_wrong_pictures_are_worth_less(judge: Judge) -> None:
     assert found.generated.recall == 0 and found.real.recall > 0.5
     assert found.generated.diversity < 0.2 * found.real.diversity
     assert found.generated.saturation < 0.5 * found.real.saturation
+
+
+def test_so_many_pictures_are_encoded_as_the_time_is_told_by(judge: Judge) -> None:
+    train, held_out, others = coloured(300, 0), coloured(60, 1), coloured(90, 2)
+    seen: list[int] = []
+
+    def encode(images: Tensor) -> Tensor:
+        seen.append(len(images))
+        return SPACE.encode(images)
+
+    worth(others.pixels, others.labels, train, held_out, judge, FeatureSpace("small", encode))
+    assert sum(seen) == encoded_count(300, 60, 90)
 
 
 def test_planted_copies_are_counted(judge: Judge) -> None:

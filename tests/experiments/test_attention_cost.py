@@ -188,7 +188,7 @@ def test_the_command_writes_table_plots_and_page(
         ("channels=0", "channels=0: use at least 1"),
         ("head_dim=20", "head_dim=20: channels=64 do not split into 3 heads"),
         ("rounds=-1", "rounds=-1: use at least 1"),
-        ("fps=0", "fps=0: use more than 0"),
+        ("fps=inf", "fps=inf: use more than 0"),
         ("video=avi", "video=avi: use mp4 or gif"),
         ("batch_size=1.5", "batch_size=1.5: must be int"),
         ("out=", "out: name a folder"),

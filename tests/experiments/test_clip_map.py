@@ -109,7 +109,7 @@ def test_a_set_without_classes_has_no_map(config: DictConfig, tmp_path: Path) ->
         ("perplexity=0", "perplexity=0: use more than 0"),
         ("perplexity=.nan", "perplexity=nan: use more than 0"),
         ("split=val", "split=val: use held_out or train"),
-        ("fps=0", "fps=0: use more than 0"),
+        ("fps=.inf", "fps=inf: use more than 0"),
         ("video=avi", "video=avi: use mp4 or gif"),
         ("marks=dots", "marks=dots: use pictures or colours"),
     ],

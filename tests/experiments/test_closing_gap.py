@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch.nn.functional import normalize
 
-from experiments.clip_space import Space, gap
-from experiments.closing_gap import SHARES, film, measure, moved_by, side_view
+from experiments.clip_space import Space, gap, moved
+from experiments.closing_gap import SHARES, film, measure, side_view
 
 
 @pytest.fixture
@@ -29,8 +29,8 @@ def found() -> Space:
 def test_a_share_of_the_gap_is_left(found: Space) -> None:
     whole = float(gap(found).norm())
     assert whole > 0.5
-    assert float(gap(moved_by(found, 0.25)).norm()) == pytest.approx(0.75 * whole)
-    assert float(gap(moved_by(found, 1)).norm()) == pytest.approx(0, abs=1e-6)
+    assert float(gap(moved(found, 0.25 * gap(found))).norm()) == pytest.approx(0.75 * whole)
+    assert float(gap(moved(found, gap(found))).norm()) == pytest.approx(0, abs=1e-6)
 
 
 def test_measures_follow_the_way(found: Space) -> None:

@@ -9,14 +9,19 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 
+import lab
 from experiments import class_grid, text_grid
 from experiments.developing import develop
 from experiments.text_grid import PROMPTS, agreement, prompts_of
 from lab import LabError
+from lab.clip.captions import class_prompts
+from lab.clip.retrieval import phrase_vectors
+from lab.evaluators import clip_of
 from lab.model import DiffusionModel
 from lab.parts import Parts
-from lab.render import from_uint8
+from lab.render import from_uint8, to_uint8
 
+SAMPLING = {"num_inference_steps": 3, "seed": 0}
 Command = Callable[..., tuple[int, str]]
 
 
@@ -69,6 +74,25 @@ def test_the_class_grid_tells_what_a_judge_makes_of_it(
     assert f"classes first for {sum(first) / 4:.0%} of the samples, and among five for {sum(five) / 4:.0%}" in said
 
 
+def test_the_class_grid_tells_what_the_runs_clip_makes_of_it(
+    clip_run: Path, run_command: Command, tmp_path: Path
+) -> None:
+    code, said = run_command(class_grid.main, f"run={clip_run}", f"out={tmp_path}", "classes=[3,0]", "count=4")
+    assert code == 0, said
+    with (tmp_path / "class_grid.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    model = lab.load(clip_run)
+    clip, names = clip_of(model, clip_run), model.conditioner.class_names
+    assert clip is not None and isinstance(names, tuple)
+    samples = model.sample(classes=[3, 0], count=4, output="tensor", **SAMPLING)  # type: ignore[arg-type]
+    assert isinstance(samples, torch.Tensor)
+    vectors = clip.encode_images(from_uint8(torch.from_numpy(to_uint8(samples))))
+    nearest = (vectors @ phrase_vectors(clip, [class_prompts(name) for name in names]).T).argsort(descending=True)
+    asked = torch.tensor([3] * 4 + [0] * 4)[:, None]
+    assert [int(row["first by CLIP"]) for row in rows] == (nearest[:, :1] == asked).any(dim=1).int().tolist()
+    assert [int(row["among five by CLIP"]) for row in rows] == (nearest[:, :5] == asked).any(dim=1).int().tolist()
+
+
 def test_among_five_is_told_of_more_than_five_classes_alone(
     class_run: Path, judge_run: Path, run_command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -80,7 +104,10 @@ def test_among_five_is_told_of_more_than_five_classes_alone(
     assert (tmp_path / "class_grid.csv").read_text().splitlines()[0] == "class,first by judge"
 
 
-def test_the_text_grid_measures_colours(clip_run: Path, run_command: Command, tmp_path: Path) -> None:
+def test_the_text_grid_measures_colours(
+    clip_run: Path, run_command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(text_grid, "Similarity", lambda clip, phrases: lambda images, which: which.float())
     asked = ("prompts=[a red flower, a daisy]", "count=2", "video=gif")
     code, said = run_command(text_grid.main, f"run={clip_run}", f"out={tmp_path}", *asked)
     assert code == 0, said
@@ -88,7 +115,7 @@ def test_the_text_grid_measures_colours(clip_run: Path, run_command: Command, tm
         rows = list(csv.DictReader(file))
     assert [row["prompt"] for row in rows] == ["a red flower", "a daisy"]
     assert rows[0]["colour_agreement"] in ("0.0", "0.5", "1.0") and rows[1]["colour_agreement"] == ""
-    assert -1 <= float(rows[0]["clip_similarity"]) <= 1
+    assert [float(row["clip_similarity"]) for row in rows] == [0.0, 1.0]  # each prompt's own samples
     assert (tmp_path / "text_grid.png").is_file() and (tmp_path / "text_grid.gif").is_file()
 
 

@@ -1,9 +1,10 @@
 """The cures of the modality gap, on a CLIP run that was trained for a moment."""
 
 import csv
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import combinations
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -12,7 +13,7 @@ from safetensors.torch import load_file
 
 import lab
 from experiments import modality_gap
-from experiments.modality_gap import Row, ask, species_of, ways_of
+from experiments.modality_gap import Row, Way, ask, species_of, ways_of
 from lab.conditioning import ClipVector
 from lab.config import compose
 from lab.errors import LabError
@@ -43,6 +44,39 @@ def test_the_command_measures_with_each_cure_when_sampling(
     for one, other in combinations([load_file(path)["pixels"].float() for path in kept], 2):
         assert float((one - other).abs().max()) > 1  # the texts were told otherwise
     assert all((folder / "colours.png").is_file() for folder in folders)
+
+
+def test_colours_species_and_classes_are_counted_against_what_each_was_asked_for(
+    clip_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Flat pictures, and a judge that takes red ones for class 3 and others for class 0."""
+    rgb = {"red": (230, 10, 20), "blue": (20, 30, 230), "yellow": (250, 220, 20), "white": (250, 250, 250)}
+    shown = [["red", "red"], ["blue", "yellow"], ["red", "white"], ["white", "blue"]]  # species 3, species 0
+    asked: list[Sequence[str]] = []
+
+    def painted(model: object, prompts: Sequence[str], count: int, *rest: object) -> torch.Tensor:
+        asked.append(prompts)
+        colours = shown if len(prompts) == len(shown) else [["red"] * count] * len(prompts)
+        pixels = torch.tensor([[rgb[one] for one in row] for row in colours], dtype=torch.uint8)
+        return pixels[:, :, None, None].expand(-1, -1, 16, 16, 3)
+
+    def logits(images: torch.Tensor) -> torch.Tensor:
+        red = (images[:, 0] > 0.5) & (images[:, 1] < 0)
+        return 10 * torch.eye(len(names))[3 * red[:, 0, 0].long()] - torch.arange(len(names)) / 10
+
+    monkeypatch.setattr(modality_gap, "ask", painted)
+    model = lab.load(clip_run)
+    assert isinstance(model.conditioner, ClipVector)
+    names = model.conditioner.class_names
+    cfg = compose("modality_gap", ["colours=[red,blue]", "count=2", "class_count=3"])
+    judge: Any = SimpleNamespace(logits=logits)
+    row, _ = modality_gap.measure(model, Way("plain", False, 0), cfg, [names[3], names[0]], judge, tmp_path)
+    assert [prompt.split()[1] for prompt in asked[0]] == ["red", "blue"] * 2
+    assert len(asked[1]) == len(names) and all(name in prompt for name, prompt in zip(names, asked[1], strict=True))
+    assert (row.colours, row.blue) == ((1 + 0.5 + 0.5 + 0.5) / 4, 0.5)
+    assert row.species == (2 + 3) / 8
+    assert row.classes_first == pytest.approx(1 / len(names)) and row.classes_five == pytest.approx(5 / len(names))
+    assert (row.n, row.of_classes) == (8, 3 * len(names))
 
 
 def test_a_run_that_remembers_no_pictures_is_not_asked_by_them(clip_run: Path) -> None:

@@ -13,11 +13,14 @@ from omegaconf import DictConfig, OmegaConf
 from PIL import Image
 from torch import Tensor
 
+import lab
 from experiments import style_transfer, switching
-from experiments.style_transfer import measure, switch_steps
+from experiments.style_transfer import measure, switch_steps, towards_of
 from experiments.switching import Pairs, join, levels_of, own_levels, pairs_of, transfer
+from lab.clip.retrieval import phrase_vectors
 from lab.conditioning import Condition
 from lab.diffusion import Guidance
+from lab.evaluators import clip_of
 from lab.model import DiffusionModel
 from lab.parts import Parts
 from lab.render import read_provenance
@@ -142,6 +145,28 @@ def test_distance_is_from_the_last_step() -> None:
     assert measure(made, ["switch", "renoise"], {}) == {
         "distance from the source (RMS)": {"switch": [0, 0, 0], "renoise": [pytest.approx(0.6), 0, 0]}
     }
+
+
+def test_likeness_is_the_mean_over_pairs_each_with_its_own_ends() -> None:
+    made = torch.arange(3.0)[:, None, None, None, None, None] + 10 * torch.arange(2.0)[:, None, None, None, None]
+    made = made.expand(3, 2, 2, 3, 4, 4)  # steps, ways, pairs
+
+    def similarity(images: Tensor, which: Tensor) -> Tensor:
+        return images.mean(dim=(1, 2, 3)) + 100 * which
+
+    found = measure(made, ["switch", "renoise"], {"to the first": similarity})["to the first"]  # type: ignore[dict-item]
+    assert found == {"switch": [50, 51, 52], "renoise": [60, 61, 62]}
+
+
+def test_the_first_condition_and_the_second_are_compared_with_their_own_names(clip_run: Path) -> None:
+    model = lab.load(clip_run)
+    pairs = pairs_of(model, config(classes=[0, 2], then_classes=[1, 3]))
+    clip = clip_of(model, clip_run)
+    assert clip is not None
+    towards = towards_of(model, str(clip_run), pairs)
+    for found, end in zip(towards.values(), (pairs.source, pairs.target), strict=True):
+        torch.testing.assert_close(found.texts, phrase_vectors(clip, end.phrases))
+    assert list(towards) == ["CLIP similarity to the first", "CLIP similarity to the second"]
 
 
 SMALL = ("num_inference_steps=4", "points=3", "called_out=[1]", "fixed_point_iterations=1")

@@ -129,7 +129,7 @@ def test_pictures_stand_above_what_comes_back(
         drawn.append(rows)
         return Image.new("RGB", (1, 1))
 
-    monkeypatch.setattr("lab.training.reconstruction.grid", draw)
+    monkeypatch.setattr("lab.there_and_back.grid", draw)
     task.eval().preview(tmp_path, 0)
     assert len(drawn[0]) == 2 * shown
     for start in range(0, 2 * shown, 16):
