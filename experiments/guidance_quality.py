@@ -100,15 +100,16 @@ def plot(rows: Sequence[dict[str, Any]]) -> Image.Image:
 def run(cfg: DictConfig) -> Report:
     """Evaluate what is asked for, and tell all that has been evaluated of the runs."""
     settings: Any = OmegaConf.to_container(OmegaConf.masked_copy(cfg, list(PASSED_ON)))
+    n = cfg.n
     for name in cfg.runs:
         for scale in cfg.scales:
             logger.info("%s at guidance %g", name, scale)
-            evaluate(name, guidance_scale=float(scale), **settings)
-    rows, folder = rows_of(cfg.runs, cfg.space), Path(cfg.out)
+            n = evaluate(name, guidance_scale=float(scale), **settings).get("n")
+    rows, folder = rows_of(cfg.runs, cfg.space, n), Path(cfg.out)
     save_image(plot(rows), folder / "curves.png", {"runs": list(cfg.runs), **settings})
     write_whole(folder / "guidance_quality.csv", lambda staged: staged.write_text(as_csv(rows)))
     caption = "over the scale of guidance; dashed what as many real pictures get, dotted what held-out ones get"
-    told = about(results_of(cfg.runs[0], cfg.space)[0])
+    told = about(results_of(cfg.runs[0], cfg.space, n)[0])
     command = command_line("experiments.guidance_quality", cfg)
     section = Section("Likeness and variety", told, [(folder / "curves.png", caption)], rows, command)
     return Report(folder, "What does guidance cost?", [section])

@@ -116,7 +116,7 @@ def similarity_of(model: DiffusionModel, run: str | Path, subjects: Subjects) ->
     """Likeness to what the subjects say, by the CLIP that the run or its data know; None and a warning without one."""
     clip = clip_of(model, run)
     if clip is None:
-        logger.warning("similarity is left out: no CLIP knows this run's data; +experiment=flower_clip trains one")
+        logger.warning("similarity is left out: no CLIP knows this run's data, as that of a run on CLIP's vectors does")
         return None
     return Similarity(clip, subjects.phrases)
 

@@ -129,7 +129,11 @@ def measures_of(cfg: DictConfig, model: DiffusionModel, subjects: Subjects) -> t
     if verdict is not None:
         scores["accuracy"] = verdict.right
     elif "accuracy" in cfg.measures:
-        why = "no judge knows these classes; +experiment=judge trains one" if subjects.classes else "prompts have none"
+        why = (
+            "no judge knows these classes; +experiment=judge trains one, to be named: judge=DIR"
+            if subjects.classes
+            else "prompts have none"
+        )
         logger.warning("accuracy is left out: %s", why)
     bare = {"similarity", "accuracy"} - set(scores)  # nothing to measure by
     bare |= set() if model.autoencoder.bounded else {"clip_fraction"}  # nothing is clipped in latents

@@ -61,7 +61,7 @@ def entry_point(
                     overrides = [*first, *arguments.overrides]
                     checked(compose(config_name, overrides))
                     made = absent(run_folder(config_name, overrides))
-            with one_line_errors(), advice(config_name):
+            with one_line_errors(), advice(config_name, [*first, *arguments.overrides]):
                 hydra.main(version_base=None, config_path=str(CONF), config_name=config_name)(job)()
 
         return command

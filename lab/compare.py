@@ -14,6 +14,7 @@ from lab.commands import command_line
 from lab.config import check_types
 from lab.errors import LabError
 from lab.evaluation.report import results
+from lab.evaluation.tools import check_space
 from lab.render import Section, page
 from lab.render.provenance import write_whole
 
@@ -30,12 +31,17 @@ def check(cfg: DictConfig) -> None:
     check_types(cfg, {"runs": Sequence[str] | None, "space": str, "out": str})
     if not cfg.runs:
         raise LabError("runs=[...]: name folders of runs that python -m lab.evaluate has looked at")
+    check_space(cfg.space)
+    if len({Path(run).resolve() for run in cfg.runs}) < len(cfg.runs):
+        raise LabError(f"runs=[{', '.join(cfg.runs)}]: name each once")
     for run in cfg.runs:
+        if not Path(run).is_dir():
+            raise LabError(f"runs={run}: there is no such folder")
         results_of(run, cfg.space)
 
 
-def results_of(run: str, space: str = "judge") -> list[dict[str, Any]]:
-    """All evaluations of a run in a space, by guidance scale, those of fewer samples than others left out.
+def results_of(run: str, space: str = "judge", n: int | None = None) -> list[dict[str, Any]]:
+    """All evaluations of a run in a space, of n samples, by guidance scale; None: of the most that any has.
 
     Raises LabError for none, or for one that cannot be read.
     """
@@ -50,14 +56,19 @@ def results_of(run: str, space: str = "judge") -> list[dict[str, Any]]:
         if one.get("space_asked", "judge") == space:
             found.append({**one, "run_name": run})
     if not found:
-        raise LabError(f"runs={run}: no evaluation in space={space}; python -m lab.evaluate run={run} makes one")
-    most = max(one["n"] for one in found)
-    return sorted((one for one in found if one["n"] == most), key=lambda one: float(one["guidance_scale"]))
+        asked = f"run={run}" if space == "judge" else f"run={run} space={space}"
+        raise LabError(f"runs={run}: no evaluation in space={space}; python -m lab.evaluate {asked} makes one")
+    n = max(one["n"] for one in found) if n is None else n
+    alike = [one for one in found if one["n"] == n]
+    if len(alike) < len(found):
+        logger.info("%s: %d of %d evaluations are of other numbers than %d samples, and left out",
+                    run, len(found) - len(alike), len(found), n)  # fmt: skip
+    return sorted(alike, key=lambda one: float(one["guidance_scale"]))
 
 
-def rows_of(runs: Sequence[str], space: str = "judge") -> list[dict[str, Any]]:
-    """A row an evaluation, and two for real pictures; LabError where they are not comparable."""
-    found = [one for run in runs for one in results_of(run, space)]
+def rows_of(runs: Sequence[str], space: str = "judge", n: int | None = None) -> list[dict[str, Any]]:
+    """A row an evaluation, as `results_of` has them, and two for real pictures; LabError where they do not compare."""
+    found = [one for run in runs for one in results_of(run, space, n)]
     for key in (*SAME, *WHERE_MEASURED):
         values = {str(one.get(key)) for one in found if key in SAME or one.get(key)}
         if len(values) > 1:

@@ -35,17 +35,17 @@ def run_folder(config_name: str, overrides: Sequence[str]) -> Path:
 
 def _compose(config_name: str, overrides: Sequence[str], **how: bool) -> DictConfig:
     GlobalHydra.instance().clear()
-    with advice(config_name), hydra.initialize_config_dir(str(CONF), version_base=None):
+    with advice(config_name, overrides), hydra.initialize_config_dir(str(CONF), version_base=None):
         return hydra.compose(config_name, list(overrides), **how)
 
 
 @contextlib.contextmanager
-def advice(config_name: str) -> Iterator[None]:
+def advice(config_name: str, overrides: Sequence[str] = ()) -> Iterator[None]:
     """Hydra's complaint about a command line becomes a LabError that names the nearest thing there is."""
     try:
         yield
     except (HydraException, OmegaConfBaseException) as error:
-        raise LabError(_advice(error, config_name)) from error
+        raise LabError(_advice(error, config_name, overrides)) from error
     except ValueError as error:
         if "Config group override" not in str(error):  # e.g. training=3, which Hydra has no exception for
             raise
@@ -145,6 +145,8 @@ def _hint(prefix: str, name: str, known: Iterable[str]) -> str:
 
 
 def _check_type(path: str, value: Any, annotation: Any) -> None:
+    if value == "":  # e.g. of a shell's variable that is not set
+        raise LabError(f"{path}=: is empty; give it a value, or leave it out")
     if not fits(value, annotation):
         raise LabError(f"{path}={value}: must be {describe(annotation)}")
 
@@ -153,7 +155,26 @@ def _one_line(error: Exception) -> str:
     return " ".join(str(error).split())
 
 
-def _advice(error: Exception, config_name: str) -> str:
+def _chosen(config_name: str, overrides: Sequence[str]) -> DictConfig:
+    """The configuration with the options of groups that are asked for, and none of the keys."""
+    groups = [one for one in overrides if (CONF / one.lstrip("+").partition("=")[0]).is_dir()]
+    GlobalHydra.instance().clear()
+    with hydra.initialize_config_dir(str(CONF), version_base=None):
+        try:
+            return hydra.compose(config_name, groups)
+        except (HydraException, OmegaConfBaseException, ValueError):
+            return hydra.compose(config_name)
+
+
+def _elsewhere(cfg: Any, name: str, path: str = "") -> Iterator[str]:
+    """Where in a configuration there are keys of this name."""
+    for key in map(str, cfg) if isinstance(cfg, DictConfig) else ():
+        if key == name:
+            yield f"{path}{key}"
+        yield from _elsewhere(cfg._get_node(key), name, f"{path}{key}.")
+
+
+def _advice(error: Exception, config_name: str, overrides: Sequence[str] = ()) -> str:
     """Hydra's complaint on one line, with the nearest thing that exists."""
     text = _one_line(error)
     if isinstance(error, OverrideParseException) and "=" in error.override:
@@ -169,13 +190,19 @@ def _advice(error: Exception, config_name: str) -> str:
         return f"{group}={name}: no such option; {hint}known: {', '.join(options)}"
     if key := re.search(r"Could not override '([\w.@/]+)'", text):
         parent, _, name = key[1].rpartition(".")
-        node = OmegaConf.select(compose(config_name, []), parent) if parent else compose(config_name, [])
-        siblings = [str(sibling) for sibling in node] if isinstance(node, DictConfig) else []
+        cfg = _chosen(config_name, overrides)
+        node = OmegaConf.select(cfg, parent) if parent else cfg
+        siblings = [str(one) for one in node if one != "_target_"] if isinstance(node, DictConfig) else []
+        if name in siblings and isinstance(node[name], DictConfig):
+            return f"{key[1]}: is no group here, but holds keys of its own: {', '.join(map(str, node[name]))}"
         if name in siblings:  # it is there, but what is asked of it cannot be done
             return text
         if (CONF / name).is_dir():
             return f"{key[1]}: chosen by no default; write it with a plus, +{name}=..."
-        return f"{key[1]}: no such key; {_hint(f'{parent}.'.lstrip('.'), name, siblings)}"
+        others = list(_elsewhere(cfg, name))
+        if others and not get_close_matches(name, siblings, n=1, cutoff=0.8):
+            return f"{key[1]}: no such key; did you mean {' or '.join(others[:3])}?"
+        return f"{key[1]}: no such key; {_hint(f'{parent}.'.lstrip('.'), name, siblings or [str(one) for one in cfg])}"
     if group := re.search(r"In '[^']*': (.+)", text):
         text = group[1]
     return text

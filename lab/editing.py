@@ -30,6 +30,7 @@ from lab.quality import psnr
 from lab.render import from_uint8
 from lab.seeding import noise
 
+LEVELS = ("num_inference_steps", "sampler", "spacing")  # what decides which evaluation is at which level of noise
 Pictures = Tensor | Sequence[str | Path | Image.Image]
 
 
@@ -40,6 +41,7 @@ class Trajectory:
     x                levels (S + 1, B, C, h, w): x[k] is what evaluation k starts from, x[S] the pictures' latents
     settings         of `sample` that the levels belong to
     pictures         (B, 3, H, W) in [-1, 1], that it began with
+    times            of the evaluations (S,), as `DiffusionModel.times` tells them from the settings
     sample_back      samples again from x[start_step], under the condition it was made with, by the model as it is then
     """
 
@@ -47,6 +49,7 @@ class Trajectory:
     settings: dict[str, Any]
     start_step: int
     pictures: Tensor
+    times: Callable[..., Tensor]
     sample_back: Callable[[], Tensor]
 
     @cached_property
@@ -60,11 +63,20 @@ class Trajectory:
         return psnr(self.reconstruction, self.pictures)
 
     def start(self, step: int | None = None, **changes: Any) -> dict[str, Any]:
-        """What `sample` needs to go on from evaluation `step`, by default the noisiest level; changes, e.g. sampler."""
+        """What `sample` needs to go on from evaluation `step`, by default the noisiest level; changes, e.g. sampler.
+
+        Raises LabError for a step that was not reached, and for changes by which its level would be another's.
+        """
         step = self.start_step if step is None else step
         if not self.start_step <= step < len(self.x) - 1:
             raise LabError(f"step={step}: use {self.start_step} to {len(self.x) - 2}, the levels that were reached")
-        return {"latents": self.x[step], "start_step": step, **self.settings, **changes}
+        settings = {**self.settings, **changes}
+        there, here = (self.times(**{key: of.get(key) for key in LEVELS}) for of in (self.settings, settings))
+        if step >= len(here) or here[step] != there[step]:
+            told = f"nothing of {len(here)} evaluations" if step >= len(here) else f"t = {int(here[step])}"
+            what = ", ".join(f"{key}={settings[key]}" for key in LEVELS if key in changes)
+            raise LabError(f"{what}: evaluation {step} is of t = {int(there[step])}, and {told} then; invert so, too")
+        return {"latents": self.x[step], "start_step": step, **settings}
 
 
 def pictures(model: DiffusionModel, images: Pictures) -> Tensor:
@@ -224,4 +236,4 @@ def _trajectory(
         assert isinstance(made, Tensor)
         return made
 
-    return Trajectory(x, settings, start_step, targets.cpu(), back)
+    return Trajectory(x, settings, start_step, targets.cpu(), model.times, back)

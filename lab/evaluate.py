@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -44,12 +45,15 @@ from lab.parts import Parts
 from lab.render import from_uint8, page, save_image
 from lab.render.provenance import write_whole
 from lab.runs import check_run, load_autoencoder, pictures_of, read_config
+from lab.sampling import check_guided
 
 logger = logging.getLogger(__name__)
-SETTINGS = ("guidance_scale", "guidance_interval", "num_inference_steps", "sampler", "spacing", "seed", "batch_size")
+GUIDANCE = ("guidance_scale", "guidance_interval")
+SETTINGS = (*GUIDANCE, "num_inference_steps", "sampler", "spacing", "seed", "batch_size")
 USUAL_N = 2040
 # Each has a folder of its own.
 APART = ("n", "num_inference_steps", "sampler", "spacing", "seed", "guidance_interval", "neighbours")
+ABOUT_HELD_OUT = {"run", "data", "device", "out"}  # what there is to be said of runs that are not sampled from
 LEAST = {
     **dict.fromkeys(("n", "cas_n"), 10),
     **dict.fromkeys(("num_inference_steps", "suspicious", "batch_size"), 1),
@@ -89,7 +93,9 @@ def evaluate(run: str | Path, **settings: Any) -> dict[str, Any]:
     unknown = [key for key in settings if key not in cfg]
     if unknown:
         raise LabError(f"{unknown[0]}=...: lab.evaluate has no such key; it has {', '.join(map(str, cfg))}")
-    given: dict[str, Any] = {key: str(value) if isinstance(value, Path) else value for key, value in settings.items()}
+    given: Any = _as_config(settings)
+    if "data" in given and not isinstance(given["data"], dict):
+        raise LabError(f'data={settings["data"]}: give a dictionary of its keys, e.g. data={{"root": "/path"}}')
     try:
         asked = OmegaConf.merge(cfg, given | {"run": str(run)})
     except OmegaConfBaseException as error:
@@ -97,6 +103,15 @@ def evaluate(run: str | Path, **settings: Any) -> dict[str, Any]:
     assert isinstance(asked, DictConfig)
     check(asked)
     return measured(asked) or {}
+
+
+def _as_config(value: Any) -> Any:
+    """What a notebook may give, in types that a config takes."""
+    if isinstance(value, Mapping):
+        return {str(key): _as_config(one) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [_as_config(one) for one in value]
+    return str(value) if isinstance(value, Path) else value.item() if isinstance(value, np.generic) else value
 
 
 @entry_point("evaluate", check)
@@ -115,6 +130,7 @@ def measured(cfg: DictConfig) -> dict[str, Any] | None:
         raise LabError(f"cas_steps={cfg.cas_steps}: classifiers are trained by one process; {advice}")
     model = lab.load(cfg.run, cfg.device or str(local_device()), precision=cfg.precision)
     tell_texts_by(model.conditioner, cfg.neighbours)
+    check_guided(model.conditioner, {key: cfg[key] for key in GUIDANCE})
     train, held_out = (pictures_of(cfg.run, split, cfg.data) for split in ("train", "held_out"))  # type: ignore[arg-type]
     cfg.n = usual_n(len(train)) if cfg.n is None else cfg.n
     check_reference(cfg.n, len(train), len(held_out))
@@ -247,6 +263,11 @@ def tell_time(cfg: DictConfig, plan: Plan, sampling: float, comparing: float, he
 
 def on_held_out(cfg: DictConfig) -> dict[str, Any]:
     """What an autoencoder, a CLIP or a judge does with held-out pictures, as JSON and on the screen."""
+    usual = compose("evaluate", [])
+    of_fid = {"judge", "n", "seed"} if read_config(cfg.run).task == "autoencoder" else set()
+    for key in map(str, cfg):
+        if key not in ABOUT_HELD_OUT | of_fid and cfg[key] != usual[key]:
+            raise LabError(f"{key}={cfg[key]}: it is about samples, and {cfg.run} makes none; leave it out")
     run, pictures = Path(cfg.run), pictures_of(cfg.run, "held_out", cfg.data)  # type: ignore[arg-type]
     device = usable(cfg.device or local_device())
     found = held_out_figures(run, pictures, device)

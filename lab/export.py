@@ -103,6 +103,7 @@ def export(
         raise LabError(f"step={step}: of {run} the {OWN[cfg.task]} is kept that its training ended with; leave it out")
     if cfg.task in OWN:
         refuse_itself(run, out, is_copy=trained_by(run, cfg.task) == run)
+        refuse_another(cfg, out)
         _export_own(run, cfg.task, out, words_met(cfg, run) if words == "met" else None)
         _show(run, out, pictures)
         return out
@@ -171,7 +172,9 @@ def refuse_itself(run: Path, out: Path, is_copy: bool) -> None:
 
 
 def refuse_another(cfg: DictConfig, out: Path) -> None:
-    """LabError where `out` holds a copy of a run that was trained in another way; its decoder may be another."""
+    """LabError where `out` holds what is no run, or one that was trained in another way; its decoder may be another."""
+    if out.is_dir() and any(out.iterdir()) and not (out / CONFIG).is_file():
+        raise LabError(f"out={out}: holds something else than a copy of a run; name another folder")
     for key, was, now in changes(cfg, out):
         if key not in FREE | {"latents.fingerprint"}:
             raise LabError(f"out={out}: holds another run, with {key}={was} and not {now}; delete it, or name another")
@@ -255,7 +258,7 @@ def _copy_sheets(run: Path, out: Path, sheets: Sequence[Path]) -> None:
     """These sheets of a run; what `out` had of others goes."""
     names = [f"samples/{path.name}" for path in sheets]
     _copy(run, out, names + [f"{name}.json" for name in names])
-    for path in out.glob("samples/*.png"):
+    for path in (*out.glob("samples/step_*.png"), *out.glob(f"samples/{SHOWN_ON}*.png")):
         if f"samples/{path.name}" not in names:
             path.unlink()
             path.with_name(f"{path.name}.json").unlink(missing_ok=True)

@@ -1,5 +1,6 @@
 """python -m lab.sample run=results/class_cond classes='[rose]': pictures and a captioned grid from a trained run."""
 
+import json
 import logging
 import re
 from collections.abc import Sequence
@@ -11,12 +12,15 @@ from PIL import Image
 
 import lab
 from lab.cli import entry_point
+from lab.conditioning.classes import class_index
 from lab.conditioning.clip import tell_texts_by
 from lab.config import check_types
 from lab.device import Precision
 from lab.errors import LabError
-from lab.render import grid, save_image
+from lab.render import grid, read_provenance, save_image
+from lab.render.provenance import as_json
 from lab.runs import check_run
+from lab.sampling import check_guided
 
 logger = logging.getLogger(__name__)
 
@@ -32,10 +36,12 @@ def write_samples(
 ) -> Path:
     """Each sample as a PNG and all as grid.png, each with its provenance; returns the grid's path."""
     folder = Path(cfg.out) if cfg.out is not None else Path(cfg.run) / "generated"
+    path = folder / "grid.png"
+    if path.is_file() and read_provenance(path).get("config") != json.loads(as_json(facts))["config"]:
+        logger.warning("%s: pictures that were made otherwise lie there; those of the same names are replaced", folder)
     for number, (sample, caption) in enumerate(zip(samples, captions, strict=True)):
         about = {**facts, "caption": caption, "number": number}
         save_image(sample, folder / file_name(number, caption, cfg.seed), about)
-    path = folder / "grid.png"
     columns = cfg.count if 1 < cfg.count <= 12 else None
     save_image(grid(samples, captions=captions if any(captions) else None, columns=columns), path, facts)
     return path
@@ -52,8 +58,9 @@ TYPES: dict[str, Any] = {
     **dict.fromkeys(("count", "seed"), int),
     "weights": Literal["weights", "raw"],
 }
+GUIDANCE = ("guidance_scale", "rescale_phi", "guidance_interval", "guidance_parallel")
 SETTINGS = (
-    *("num_inference_steps", "guidance_scale", "rescale_phi", "guidance_interval", "guidance_parallel"),
+    *("num_inference_steps", *GUIDANCE),
     *("sampler", "spacing", "eta", "thresholding"),
     *("height", "width", "batch_size"),
 )
@@ -72,6 +79,7 @@ def main(cfg: DictConfig) -> None:
     if cfg.neighbours is not None and cfg.images is not None:
         raise LabError(f"neighbours={cfg.neighbours}: it is for texts, and images are told as they are; leave it out")
     tell_texts_by(model.conditioner, cfg.neighbours)
+    check_guided(model.conditioner, {key: cfg[key] for key in GUIDANCE})
     asked: dict[str, Any] = {
         key: None if cfg[key] is None else list(cfg[key]) for key in ("prompts", "classes", "images")
     }
@@ -80,8 +88,14 @@ def main(cfg: DictConfig) -> None:
     samples = model.sample(**asked, **settings, count=cfg.count, seed=cfg.seed)
     used = {key: getattr(model.sampling, key, None) if value is None else value for key, value in settings.items()}
     given = next((names for names in asked.values() if names), [""])
+    if asked["classes"]:
+        given = [model.conditioner.class_names[class_index(one, model.conditioner.class_names)] for one in given]  # type: ignore[index, arg-type]
     captions = [Path(str(name)).name if asked["images"] else str(name) for name in given for _ in range(cfg.count)]
-    facts = {**model.provenance, "seed": cfg.seed, "config": {**request, **used}}
+    if not model.autoencoder.bounded:
+        used["thresholding"] = None  # latents are not held in
+    of_texts = model.conditioner.telling if cfg.images else {}
+    told = {key: value for key, value in model.provenance.items() if key not in of_texts}
+    facts = {**told, "seed": cfg.seed, "config": {**request, **used}}
     logger.info("%d samples in %s", len(samples), write_samples(list(samples), captions, cfg, facts).parent)
 
 

@@ -1,6 +1,6 @@
 """How a run is sampled from where nobody says otherwise, and what belongs to which sample."""
 
-from collections.abc import Sequence, Sized
+from collections.abc import Mapping, Sequence, Sized
 from dataclasses import dataclass
 from math import isfinite
 from typing import Any, TypeVar
@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
-from lab.conditioning import Condition
+from lab.conditioning import Condition, Conditioner
 from lab.denoising import Known
 from lab.diffusion import SAMPLERS, THRESHOLDINGS, Guidance
 from lab.diffusion.guidance import Knob, check_interval
@@ -48,6 +48,13 @@ class SamplingDefaults:
     def guidance(self) -> Guidance:
         """These defaults of guidance as what the denoiser takes."""
         return Guidance(self.guidance_scale, self.rescale_phi, self.guidance_interval, self.guidance_parallel)
+
+
+def check_guided(conditioner: Conditioner, asked: Mapping[str, Any]) -> None:
+    """LabError where guidance is asked for (None: not) of a run that has nothing to be guided by."""
+    for key, value in asked.items():
+        if value is not None and conditioner.dim == 0:
+            raise LabError(f"{key}={value}: this run is unconditional, and there is nothing to guide; leave it out")
 
 
 @dataclass(frozen=True)

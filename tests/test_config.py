@@ -98,6 +98,9 @@ def test_composing_twice_is_composing_once() -> None:
         ("dta=petals", "dta: no such key; did you mean data?"),
         ("training.stpes=3", "training.stpes: no such key; did you mean training.steps?"),
         ("diffusion.schedule.timestep=3", "no such key; did you mean diffusion.schedule.timesteps?"),
+        ("steps=3", "steps: no such key; did you mean training.steps or clip_training.steps?"),
+        ("guidance_scale=3", "guidance_scale: no such key; did you mean sampling.guidance_scale?"),
+        ("training.guidance_scale=3", "training.guidance_scale: no such key; did you mean sampling.guidance_scale?"),
         ("quite_another=3", "quite_another: no such key; known: autoencoder, clip_model,"),
         ("+nowhere=3x/y", "nowhere"),
         ("training.steps", "missing EQUAL"),
@@ -208,3 +211,31 @@ def test_values_that_a_class_chokes_on_are_one_line_too() -> None:
     with pytest.raises(LabError, match=r"lab\.networks\.UNet: cannot be built with these values .*dropout") as error:
         build(node(_target_="lab.networks.UNet", sample_size=16, dropout=7.0))
     one_line(error)
+
+
+@pytest.mark.parametrize(
+    ("config", "overrides", "told"),
+    [
+        ("train", ["+experiment=vae", "autoencoder.latent_chanels=8"], "did you mean autoencoder.latent_channels?"),
+        ("train", ["conditioning=clip", "conditioning.neighbors=0"], "did you mean conditioning.neighbours?"),
+        (
+            "train",
+            ["conditioning=clip", "conditioning.tokens=8"],
+            "conditioning.tokens: no such key; known: class_names",
+        ),
+        ("train", ["data=petals", "data.sise=100"], "did you mean data.size?"),
+        ("sample", ["sampling.sampler=ddim"], "sampling.sampler: no such key; did you mean sampler?"),
+        ("evaluate", ["data=petals"], "data: is no group here, but holds keys of its own: root, cache_dir"),
+    ],
+)
+def test_neighbours_are_looked_for_among_the_options_that_were_chosen(
+    config: str, overrides: list[str], told: str
+) -> None:
+    with pytest.raises(LabError) as error:
+        compose(config, overrides)
+    assert told in str(error.value) and "_target_" not in str(error.value)
+
+
+def test_an_empty_value_is_refused() -> None:
+    with pytest.raises(LabError, match="out=: is empty; give it a value, or leave it out"):
+        check_types(OmegaConf.create({"out": ""}), {"out": str | None})

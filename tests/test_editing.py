@@ -95,6 +95,28 @@ def test_every_level_is_a_start(model: DiffusionModel, images: Tensor) -> None:
         trajectory.start(20)
 
 
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"spacing": "karras"}, "spacing=karras: evaluation 10 is of t = 49, and t = "),
+        ({"num_inference_steps": 40}, "num_inference_steps=40: evaluation 10 is of t = 49, and t = 7"),
+        ({"num_inference_steps": 5}, "num_inference_steps=5: evaluation 10 is of t = 49, and nothing of 5 evaluations"),
+        ({"sampler": "heun"}, "sampler=heun: evaluation 10 is of t = 49, and t = "),
+    ],
+)
+def test_a_level_is_started_from_at_its_own_time_alone(
+    model: DiffusionModel, images: Tensor, changes: dict[str, Any], told: str
+) -> None:
+    trajectory = inverted(model, images)
+    with pytest.raises(LabError) as error:
+        trajectory.start(10, **changes)
+    assert told in str(error.value) and str(error.value).endswith("invert so, too")
+    back = tensor(
+        model, classes=[0, 1, 2], guidance_scale=1.0, thresholding="none", **trajectory.start(10, sampler="unipc")
+    )
+    assert float(psnr(back, images).min()) > 30
+
+
 def test_inversion_may_stop_on_the_way(model: DiffusionModel, images: Tensor) -> None:
     whole, part = inverted(model, images), inverted(model, images, start_step=12)
     assert bool(part.x[:12].isnan().all())

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 import yaml
@@ -141,11 +142,11 @@ def test_without_classes_there_is_a_space_but_no_judge(
     monkeypatch.setattr(tools, "timm_space", lambda name, device: small)
     monkeypatch.setattr(runs, "REFERENCE", tmp_path)  # where no judge is
     run = train("run", "+experiment=class_cond", "conditioning=unconditional", "training.steps=2")
-    code, said = run_command(evaluate.main, f"run={run}", "guidance_scale=1", *SMALL)
+    code, said = run_command(evaluate.main, f"run={run}", *SMALL)
     assert code == 2 and "judge=...: none is kept that knows the classes of petals" in said
-    code, said = run_command(evaluate.main, f"run={run}", "space=timm/small", "guidance_scale=1", *SMALL)
+    code, said = run_command(evaluate.main, f"run={run}", "space=timm/small", *SMALL)
     assert code == 0, said
-    named = "1_n-24_num_inference_steps-2_timm_small"
+    named = "3_n-24_num_inference_steps-2_timm_small"
     found = json.loads((run / "evaluation" / named / "evaluation.json").read_text())
     assert found["judge"] == {} and found["generated"]["diversity"] is None and found["generated"]["fid"] > 0
 
@@ -207,6 +208,7 @@ def test_a_quick_look_does_not_spoil_the_table(tmp_path: Path) -> None:
         told = {**OTHERWISE, "n": n, "generated": {}}
         (tmp_path / "evaluation" / name / "evaluation.json").write_text(json.dumps(told))
     assert [one["n"] for one in compare.results_of(str(tmp_path))] == [2040, 2040]
+    assert [one["n"] for one in compare.results_of(str(tmp_path), n=100)] == [100]  # unless these are asked for
 
 
 @pytest.mark.slow
@@ -269,8 +271,34 @@ def test_mistakes_are_one_line(
 
 def test_runs_that_nobody_evaluated_are_named(run_command: Command, tmp_path: Path) -> None:
     code, said = run_command(compare.main, f"runs=[{tmp_path}]")
-    assert code == 2 and "no evaluation in space=judge; python -m lab.evaluate" in said
+    assert code == 2 and "no evaluation in space=judge" in said
+    code, said = run_command(compare.main, f"runs=[{tmp_path / 'nope'}]")
+    assert code == 2 and "nope: there is no such folder" in said
+    for space, advice in (("judge", f"run={tmp_path} makes one"), ("clip", f"run={tmp_path} space=clip makes one")):
+        code, said = run_command(compare.main, f"runs=[{tmp_path}]", f"space={space}")
+        assert code == 2 and f"no evaluation in space={space}; python -m lab.evaluate {advice}" in said, said
+    code, said = run_command(compare.main, f"runs=[{tmp_path},{tmp_path}/.]")
+    assert code == 2 and "name each once" in said
+    code, said = run_command(compare.main, f"runs=[{tmp_path}]", "space=beauty")
+    assert code == 2 and "space=beauty: use judge" in said
     assert run_command(compare.main)[0] == 2
+
+
+def test_what_is_about_samples_is_refused_of_runs_that_make_none(judge_run: Path, vae_run: Path) -> None:
+    for run, key in ((judge_run, "guidance_scale"), (judge_run, "n"), (vae_run, "cas_steps"), (vae_run, "neighbours")):
+        with pytest.raises(compare.LabError, match=f"{key}=20: it is about samples, and .* makes none"):
+            evaluate.evaluate(run, **{key: 20})
+
+
+def test_a_notebook_may_give_paths_and_numpys_numbers(tmp_path: Path) -> None:
+    given = {"data": {"root": tmp_path}, "guidance_scale": np.float64(2), "guidance_interval": (np.float32(0.5), 1)}
+    assert evaluate._as_config(given) == {
+        "data": {"root": str(tmp_path)},
+        "guidance_scale": 2.0,
+        "guidance_interval": [0.5, 1],
+    }
+    with pytest.raises(compare.LabError, match="data=None: give a dictionary of its keys"):
+        evaluate.evaluate(tmp_path, data=None)
 
 
 def test_a_device_that_is_not_there_is_refused_for_all_kinds_of_runs(vae_run: Path, run_command: Command) -> None:

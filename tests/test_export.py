@@ -51,6 +51,7 @@ def test_its_last_sheet_and_its_numbers_come_along_and_no_real_pictures(copied: 
     for name in ("samples/step_0000003.png", "samples/step_0000006.png", "samples/step_0000006.png.json"):
         (copied / name).parent.mkdir(exist_ok=True)
         (copied / name).write_text(name)
+    export.export(copied, tmp_path / "kept")  # and then come what others left there
     (copied / "evaluation" / "2").mkdir(parents=True)
     for name in ("copies.png", "index.html"):
         (copied / "evaluation" / "2" / name).write_text(name)
@@ -59,7 +60,6 @@ def test_its_last_sheet_and_its_numbers_come_along_and_no_real_pictures(copied: 
         (copied / "evaluation" / scale / "evaluation.json").write_text(json.dumps({"step": step}))
         (tmp_path / "kept" / "evaluation" / scale).mkdir(parents=True)
         (tmp_path / "kept" / "evaluation" / scale / "evaluation.json").write_text(json.dumps({"step": 3}))
-    (tmp_path / "kept" / "samples").mkdir()
     (tmp_path / "kept" / "samples" / "step_0000003.png").touch()
     export.export(copied, tmp_path / "kept")
     there = {str(path.relative_to(tmp_path / "kept")) for path in (tmp_path / "kept").rglob("*.*") if path.is_file()}
@@ -347,6 +347,21 @@ def test_what_a_decoder_went_on_from_is_kept_with_it_however_often_it_did(vae_ru
     seeds = [runs.read_config(tmp_path / "again" / ("before/" * depth)).seed for depth in range(4)]
     assert seeds == [3, 2, 1, 0]
     assert not (tmp_path / "again" / ("before/" * 4)).exists()
+
+
+def test_what_is_no_copy_of_a_run_is_left_alone(class_run: Path, judge_run: Path, tmp_path: Path) -> None:
+    mine = tmp_path / "mine" / "samples" / "holiday.png"
+    mine.parent.mkdir(parents=True)
+    mine.write_bytes(b"sun")
+    for run in (class_run, judge_run):
+        with pytest.raises(LabError, match=r"out=.*mine: holds something else than a copy of a run; name another"):
+            export.export(run, tmp_path / "mine")
+    assert [path for path in (tmp_path / "mine").rglob("*") if path.is_file()] == [mine]
+    export.export(class_run, tmp_path / "kept")
+    (tmp_path / "kept" / "samples").mkdir(exist_ok=True)
+    beside = Path(shutil.copy(mine, tmp_path / "kept" / "samples"))
+    export.export(class_run, tmp_path / "kept")
+    assert beside.read_bytes() == b"sun"
 
 
 def test_pixels_have_no_decoder(class_run: Path, tmp_path: Path) -> None:

@@ -31,6 +31,15 @@ def test_other_facts_make_other_pieces_and_old_ones_go(tmp_path: Path) -> None:
     assert float(Parts(tmp_path, {"seed": 0}).get("a", made(3))["x"][0, 0]) == 3
 
 
+def test_what_else_lies_there_stays(tmp_path: Path) -> None:
+    mine = tmp_path / "parts" / "of_my_thesis" / "chapter.txt"
+    mine.parent.mkdir(parents=True)
+    mine.write_text("important")
+    Parts(tmp_path, {"seed": 0}).get("a", made(1))
+    Parts(tmp_path, {"seed": 1}).get("a", made(2))
+    assert mine.read_text() == "important" and len(list((tmp_path / "parts").iterdir())) == 2
+
+
 def test_where_a_run_lies_and_how_many_are_made_at_a_time_change_no_piece(tmp_path: Path) -> None:
     first = Parts(tmp_path, {"seed": 0, "run": "results/a", "batch_size": 64}).get("a", made(1.5))
     again = Parts(tmp_path, {"seed": 0, "run": "/somewhere/a", "batch_size": 16}).get("a", never)

@@ -10,7 +10,9 @@ import pytest
 from PIL import Image
 
 import lab
+import lab.evaluate
 import lab.sample
+import lab.train
 from lab.conditioning.clip import tell_texts_by
 from lab.errors import LabError
 from lab.render import read_provenance
@@ -40,11 +42,12 @@ def test_the_files_are_the_samples(class_run: Path, run_command: Command, tmp_pa
     code, said = run_command(lab.sample.main, f"run={class_run}", f"classes=[{ROSE},3]", *asked)
     assert (code, said) == (0, "4 samples in made\n")
     files = pictures(tmp_path / "made")
+    named = str(lab.load(class_run).conditioner.class_names[3]).replace(" ", "-")  # type: ignore[index]
     assert [file.name for file in files] == [
         "0000_five-round-red-petals_seed5.png",
         "0001_five-round-red-petals_seed5.png",
-        "0002_3_seed5.png",
-        "0003_3_seed5.png",
+        f"0002_{named}_seed5.png",
+        f"0003_{named}_seed5.png",
     ]
     model = lab.load(class_run)
     expected = model.sample(
@@ -66,7 +69,10 @@ def test_the_files_are_the_samples(class_run: Path, run_command: Command, tmp_pa
 def test_a_picture_says_how_it_was_made(class_run: Path, run_command: Command, tmp_path: Path) -> None:
     assert run_command(lab.sample.main, f"run={class_run}", "classes=[7]", "count=2", "seed=9", "out=made")[0] == 0
     facts = read_provenance(pictures(tmp_path / "made")[1])
-    assert (facts["caption"], facts["number"], facts["seed"], facts["step"]) == ("7", 1, 9, 6)
+    names = lab.load(class_run).conditioner.class_names
+    assert isinstance(names, tuple)
+    assert (facts["caption"], facts["number"], facts["seed"], facts["step"]) == (names[7], 1, 9, 6)
+    assert facts["config"]["thresholding"] == "static"
     assert facts["run"] == str(class_run)
     assert facts["weights_sha256"] == lab.load(class_run).provenance["weights_sha256"]
     assert (facts["config"]["classes"], facts["config"]["count"]) == ([7], 2)
@@ -95,6 +101,7 @@ def test_prompts_and_pictures_ask_a_clip_run(clip_run: Path, run_command: Comman
     assert run_command(lab.sample.main, run, f"images=[{file}]", "out=likeness")[0] == 0
     (likeness,) = pictures(tmp_path / "likeness")
     assert likeness.name == "0000_0000-a-red-flower-please-seed0-png_seed0.png"
+    assert "neighbours" in read_provenance(file) and "neighbours" not in read_provenance(likeness)  # which is of texts
     assert run_command(lab.sample.main, run, f"classes=[{ROSE}]", "out=names")[0] == 0
     assert not np.array_equal(pixels(file), pixels(pictures(tmp_path / "names")[0]))
 
@@ -121,6 +128,31 @@ def test_neighbours_that_cannot_be_told_by_are_refused(clip_run: Path, run_comma
     tell_texts_by(conditioner, 0)
     with pytest.raises(LabError, match=r"neighbours=4: the run is from before .* lab\.export run=\.\.\. remember=true"):
         tell_texts_by(conditioner, 4)
+
+
+def test_latents_are_not_held_in_and_say_so(latent_run: Path, run_command: Command, tmp_path: Path) -> None:
+    assert run_command(lab.sample.main, f"run={latent_run}", "classes=[7]", "out=made")[0] == 0
+    assert read_provenance(tmp_path / "made" / "grid.png")["config"]["thresholding"] is None
+
+
+def test_pictures_that_were_made_otherwise_are_not_replaced_without_a_word(
+    class_run: Path, run_command: Command, tmp_path: Path
+) -> None:
+    asked = (f"run={class_run}", "classes=[7]", "out=made")
+    for changes, warned in (([], False), ([], False), (["guidance_scale=9"], True)):
+        code, said = run_command(lab.sample.main, *asked, *changes)
+        assert code == 0 and ("pictures that were made otherwise lie there" in said) is warned, said
+
+
+def test_nothing_guides_an_unconditional_run(
+    run_command: Command, tiny_settings: tuple[str, ...], tmp_path: Path
+) -> None:
+    asked = ("+experiment=class_cond", "conditioning=unconditional", "training.steps=2", "hydra.run.dir=run")
+    assert run_command(lab.train.main, *tiny_settings, *asked)[0] == 0
+    for main, knob in ((lab.sample.main, "rescale_phi=5"), (lab.evaluate.main, "guidance_scale=2")):
+        code, said = run_command(main, "run=run", knob)
+        assert code == 2 and f"{knob}" in said.replace(".0", "") and "there is nothing to guide" in said, said
+    assert run_command(lab.sample.main, "run=run", "out=made")[0] == 0
 
 
 def test_raw_weights_make_other_pictures(class_run: Path, run_command: Command, tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ from functools import cached_property
 from typing import Any
 
 import torch
+from open_clip.tokenizer import SimpleTokenizer
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 from torchvision.transforms.v2 import InterpolationMode
@@ -43,6 +44,7 @@ class Clip:
         self.image_size: int = size if isinstance(size, int) else size[0]
         self.words, self.whole = None if words is None else frozenset(words), whole
         self._missed: set[int] = set()  # tokens that it has said it does not know
+        self._cut: set[str] = set()  # sentences whose ends it has said it misses
         self.dim = self.encode_text([""]).shape[1]
 
     @property
@@ -75,9 +77,10 @@ class Clip:
 
     @torch.no_grad()
     def encode_text(self, prompts: Sequence[str]) -> Tensor:
-        """Sentences -> (B, dim) of unit norm; what exceeds the context length is cut off, unknown words are told of."""
+        """Sentences -> (B, dim) of unit norm; what exceeds the context length, and unknown words, are told of."""
         tokens = self.tokenizer(list(prompts))
         self._warn(tokens)
+        self._warn_of_ends(prompts, tokens)
         vectors: Tensor = self.model.encode_text(tokens.to(self.device))  # type: ignore[operator]
         return normalize(vectors.float(), dim=1)
 
@@ -106,6 +109,18 @@ class Clip:
             self._missed |= missed
             words = sorted(self.tokenizer.decode([token]).strip() for token in missed)  # type: ignore[attr-defined]
             logger.warning("%s has never met, and does not hear: %s", self.name, ", ".join(words))
+
+    def _warn_of_ends(self, prompts: Sequence[str], tokens: Tensor) -> None:
+        if not isinstance(self.tokenizer, SimpleTokenizer):
+            return
+        for prompt, heard in zip(prompts, tokens.tolist(), strict=True):
+            said = self.tokenizer.encode(prompt)
+            if len(said) > len(heard) - 2 and prompt not in self._cut:  # a start and an end are among what is heard
+                self._cut.add(prompt)
+                rest = self.tokenizer.decode(said[len(heard) - 2 :]).strip()
+                logger.warning(
+                    "%s hears %d pieces of words; of %r it misses %r", self.name, len(heard) - 2, prompt, rest
+                )
 
     def _prepare(self, images: Tensor) -> Tensor:
         size = [self.image_size, self.image_size]

@@ -105,7 +105,7 @@ class ClipVector(ClipConditioner):
             raise LabError(f"conditioning.noise={noise}: use 0 or more standard deviations")
         if not 0 <= neighbours <= nearest:
             raise LabError(f"conditioning.neighbours={neighbours}: use 0 to conditioning.nearest={nearest}")
-        self.neighbours, self.nearest = neighbours, nearest
+        self.nearest, self.neighbours = nearest, neighbours
         self.modality_shift, self.noise, self.class_names = modality_shift, noise, tuple(class_names)
         self._vectors: Tensor | None = None  # (N, dim), of the prepared set
         self._allocate(dim)
@@ -119,6 +119,17 @@ class ClipVector(ClipConditioner):
             ("pictures", torch.zeros(0, dim)),
         ):
             self.register_buffer(name, value)
+
+    @property
+    def neighbours(self) -> int:
+        """How many pictures tell a text; set to a number that cannot be it raises LabError."""
+        return self._neighbours
+
+    @neighbours.setter
+    def neighbours(self, number: int) -> None:
+        if number != int(number) or not 0 <= number <= self.nearest:
+            raise LabError(f"neighbours={number}: use 0 to the run's conditioning.nearest={self.nearest}")
+        self._neighbours = int(number)
 
     @property
     def telling(self) -> dict[str, Any]:
@@ -158,8 +169,6 @@ class ClipVector(ClipConditioner):
 
     def tell_by(self, neighbours: int) -> None:
         """Tell texts by so many pictures from now on; LabError for a number that cannot be."""
-        if not 0 <= neighbours <= self.nearest:
-            raise LabError(f"neighbours={neighbours}: use 0 to the run's conditioning.nearest={self.nearest}")
         if neighbours and not len(self.pictures):
             advice = "python -m lab.export run=... remember=true makes a copy that does"
             raise LabError(f"neighbours={neighbours}: the run is from before runs remembered pictures; {advice}")

@@ -94,3 +94,11 @@ def test_weights_bring_as_many_pictures_as_they_have(prepared: ClipVector) -> No
 def test_numbers_of_neighbours_that_cannot_be_are_refused(neighbours: int) -> None:
     with pytest.raises(LabError, match=r"conditioning\.neighbours=.*: use 0 to conditioning\.nearest=16"):
         ClipVector(neighbours=neighbours)
+
+
+@pytest.mark.parametrize("number", [17, -1, 2.5])
+def test_so_many_neighbours_as_cannot_be_are_refused_wherever_they_are_set(prepared: ClipVector, number: float) -> None:
+    before = prepared.neighbours
+    with pytest.raises(LabError, match=rf"neighbours={number}: use 0 to the run's conditioning\.nearest=16"):
+        prepared.neighbours = number  # type: ignore[assignment]
+    assert prepared.neighbours == before
