@@ -54,8 +54,6 @@ def check(cfg: DictConfig) -> None:
     heads = max(1, cfg.channels // cfg.head_dim)
     if cfg.channels % heads:
         raise LabError(f"head_dim={cfg.head_dim}: channels={cfg.channels} do not split into {heads} heads")
-    if not cfg.out:
-        raise LabError("out: name a folder, e.g. results/attention_cost")
     sizes = list(cfg.resolutions)
     if len(set(sizes)) < 2 or len(set(sizes)) < len(sizes) or min(sizes) < 2:
         raise LabError(f"resolutions={sizes}: name two or more, each once and at least 2, e.g. [8, 16, 32]")

@@ -72,8 +72,6 @@ def check(cfg: DictConfig) -> None:
     steps, most = cfg.num_inference_steps, NoiseSchedule().timesteps
     if not 1 <= steps <= most:
         raise LabError(f"num_inference_steps={steps}: use 1 to {most}, the schedule's time steps")
-    if not cfg.out:
-        raise LabError("out: name a folder, e.g. results/toy_guidance")
     check_film(cfg)
 
 

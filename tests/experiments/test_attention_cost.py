@@ -191,7 +191,7 @@ def test_the_command_writes_table_plots_and_page(
         ("fps=inf", "fps=inf: use more than 0"),
         ("video=avi", "video=avi: use mp4 or gif"),
         ("batch_size=1.5", "batch_size=1.5: must be int"),
-        ("out=", "out: name a folder"),
+        ("out=", "out=: is empty; give it a value"),
     ],
 )
 def test_mistakes_are_one_line(

@@ -182,7 +182,7 @@ def test_the_command_writes_video_stills_curves_table_and_page(run_command: Comm
         ("fps=nan", "fps=nan: use more than 0"),
         ("video=avi", "video=avi: use mp4 or gif"),
         ("seed=x", "seed=x: must be int"),
-        ("out=", "out: name a folder"),
+        ("out=", "out=: is empty; give it a value"),
     ],
 )
 def test_mistakes_are_one_line(
