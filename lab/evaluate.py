@@ -8,9 +8,8 @@ its figures on all held-out pictures, an autoencoder's FID in the judge's space 
 
 import json
 import logging
-import re
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +17,10 @@ import numpy as np
 import torch
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
-from torch import Tensor
 
 import lab
 from lab.cli import entry_point
 from lab.commands import command_line
-from lab.conditioning import ClipConditioner
 from lab.conditioning.clip import tell_texts_by
 from lab.config import check_types, compose
 from lab.data import ImageSet
@@ -31,28 +28,22 @@ from lab.device import Precision, local_device, this_process, usable
 from lab.diffusion.guidance import check_interval
 from lab.errors import LabError
 from lab.evaluation.agreement import COLOUR_PROMPTS, colours_found, colours_shown, known_factors, names_met
-from lab.evaluation.cas import cas_seconds, with_cas, with_earlier_cas
-from lab.evaluation.drawing import check_classes, draw, estimate
+from lab.evaluation.cas import with_cas, with_earlier_cas
+from lab.evaluation.drawing import check_classes, draw
 from lab.evaluation.held_out import held_out_figures, likeness, weights_of
 from lab.evaluation.memorisation import Audit
+from lab.evaluation.plan import GUIDANCE, USUAL_N, plan_of, tell_time, usual_n
 from lab.evaluation.report import RESULT, about, distances_plot, nearest_table, pairs, sections, table
 from lab.evaluation.spaces import judge_space
 from lab.evaluation.tools import check_space, judge_for, space_of
 from lab.evaluation.worth import Worth, check_reference, encoded_count, floor_pictures, worth
 from lab.evaluators import clip_of, judge_of
-from lab.model import DiffusionModel
-from lab.parts import Parts
 from lab.render import from_uint8, page, save_image
 from lab.render.provenance import write_whole
 from lab.runs import check_run, load_autoencoder, pictures_of, read_config
 from lab.sampling import check_guided
 
 logger = logging.getLogger(__name__)
-GUIDANCE = ("guidance_scale", "guidance_interval")
-SETTINGS = (*GUIDANCE, "num_inference_steps", "sampler", "spacing", "seed", "batch_size")
-USUAL_N = 2040
-# Each has a folder of its own.
-APART = ("n", "num_inference_steps", "sampler", "spacing", "seed", "guidance_interval", "neighbours")
 ABOUT_HELD_OUT = {"run", "data", "device", "out"}  # what there is to be said of runs that are not sampled from
 LEAST = {
     **dict.fromkeys(("n", "cas_n"), 10),
@@ -176,89 +167,6 @@ def measured(cfg: DictConfig) -> dict[str, Any] | None:
     facts |= {"colour_count": plan.a_colour, "cas_steps": cas_steps, "space_asked": cfg.space}
     factors = known_factors(judge, sides, train) if judge is not None else {}
     return write_report(cfg, plan.folder, facts, found, audits, factors, train)
-
-
-@dataclass(frozen=True)
-class Plan:
-    """Which samples are wanted, how they are made, and where they are kept."""
-
-    made: Path  # the folder of the samples
-    folder: Path  # that of what is found of them: in spaces other than the judge's another
-    asked: dict[str, Any]  # settings of `DiffusionModel.sample`
-    facts: dict[str, Any]  # all that samples depend on
-    classes: Tensor  # (N,) that are asked for
-    further: Tensor  # (M,) of the samples that CAS takes beyond these
-    cas_n: int  # samples of CAS; 0: none
-    a_colour: int  # samples of each colour prompt
-
-    @property
-    def kept(self) -> Parts:
-        return Parts(self.made, self.facts)
-
-    @property
-    def colours(self) -> Parts:
-        return Parts(self.made / "colours", {**self.facts, "prompts": COLOUR_PROMPTS, "count": self.a_colour})
-
-    @property
-    def kept_further(self) -> Parts:
-        return Parts(self.made / "cas", {**self.facts, "cas_n": self.cas_n})
-
-    def seconds(self, model: DiffusionModel) -> float:
-        """What sampling will take in one process."""
-        others = [(self.a_colour * len(COLOUR_PROMPTS), self.colours), (len(self.further), self.kept_further)]
-        return estimate(model, self.classes, self.asked, self.kept, others)
-
-    def samples_for_cas(self, model: DiffusionModel, pixels: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        """Pixels and classes of `cas_n` samples: of these, which are numbers 0 to N, and of further ones."""
-        if len(self.further):
-            more = draw(model, self.further, self.asked, self.kept_further, first=len(labels))
-            pixels, labels = torch.cat([pixels, more[0]]), torch.cat([labels, more[1]])
-        return pixels[: self.cas_n], labels[: self.cas_n]
-
-
-def plan_of(cfg: DictConfig, model: DiffusionModel, train: ImageSet) -> Plan:
-    """Samples of classes as frequent as in training; LabError where CAS would take more than there are pictures."""
-    if cfg.cas_n is not None and not cfg.cas_steps:
-        raise LabError(f"cas_n={cfg.cas_n}: nothing learns from them; add cas_steps")
-    cas_n = (cfg.cas_n or cfg.n) if cfg.cas_steps else 0
-    if cas_n > len(train):
-        raise LabError(f"cas_n={cas_n}: as many training pictures are learned from beside, and there are {len(train)}")
-    asked: Any = OmegaConf.to_container(OmegaConf.masked_copy(cfg, list(SETTINGS)))
-    asked["guidance_scale"] = model.sampling.guidance_scale if cfg.guidance_scale is None else cfg.guidance_scale
-    given = {key: value for key, value in asked.items() if value is not None}
-    facts = {**model.provenance, **vars(model.sampling), **given, "n": cfg.n, "data": train.fingerprint}
-    order, _ = floor_pictures(train, max(cfg.n, cas_n), cfg.seed)
-    classes, further = train.labels[order[: cfg.n]], train.labels[order[cfg.n :]]
-    a_colour = cfg.colour_count if isinstance(model.conditioner, ClipConditioner) else 0
-    folders = folders_of(cfg, asked["guidance_scale"], usual_n(len(train)))
-    return Plan(*folders, asked, facts, classes, further, cas_n, a_colour)
-
-
-def usual_n(train: int) -> int:
-    """Samples where nobody says otherwise: no more than leave as many training pictures for the reference."""
-    return min(USUAL_N, train // 2)
-
-
-def folders_of(cfg: DictConfig, guidance_scale: float, n: int) -> tuple[Path, Path]:
-    """Where samples lie, and what is found of them: by guidance scale, and what else is not as usual, as n samples."""
-    if cfg.out is not None:
-        return Path(cfg.out), Path(cfg.out)
-    usual = {**compose("evaluate", []), "n": n}
-    name = "_".join([f"{guidance_scale:g}", *(f"{key}-{cfg[key]}" for key in APART if cfg[key] != usual[key])])
-    name = re.sub(r"[^\w.+-]+", "", name.replace(",", "-"))
-    space = "" if cfg.space == "judge" else f"_{cfg.space.replace('/', '_')}"
-    made = Path(cfg.run) / "evaluation" / name
-    return made, made.with_name(name + space)
-
-
-def tell_time(cfg: DictConfig, plan: Plan, sampling: float, comparing: float, held_out: ImageSet) -> None:
-    """How long it will take, before it begins."""
-    count = len(plan.classes) + len(plan.further)
-    text = f"{count} samples: about {sampling / 60:.0f} minutes; features: about {comparing / 60:.0f}"
-    if cfg.cas_steps:
-        minutes = cas_seconds(held_out, cfg.cas_steps) / 60
-        text += f"; classifiers for CAS: about {minutes:.0f} minutes each, of two at most"
-    logger.info("%s", text)
 
 
 def on_held_out(cfg: DictConfig) -> dict[str, Any]:

@@ -31,13 +31,21 @@ def file_name(number: int, caption: str, seed: int) -> str:
     return "_".join(part for part in (f"{number:04d}", words, f"seed{seed}.png") if part)
 
 
+def _made_so(path: Path, facts: dict[str, object]) -> bool:
+    """Whether a picture says that it was made with the configuration of these facts."""
+    try:
+        return bool(read_provenance(path).get("config") == json.loads(as_json(facts))["config"])
+    except LabError:  # it says nothing
+        return False
+
+
 def write_samples(
     samples: Sequence[Image.Image], captions: list[str], cfg: DictConfig, facts: dict[str, object]
 ) -> Path:
     """Each sample as a PNG and all as grid.png, each with its provenance; returns the grid's path."""
     folder = Path(cfg.out) if cfg.out is not None else Path(cfg.run) / "generated"
     path = folder / "grid.png"
-    if path.is_file() and read_provenance(path).get("config") != json.loads(as_json(facts))["config"]:
+    if path.is_file() and not _made_so(path, facts):
         logger.warning("%s: pictures that were made otherwise lie there; those of the same names are replaced", folder)
     for number, (sample, caption) in enumerate(zip(samples, captions, strict=True)):
         about = {**facts, "caption": caption, "number": number}

@@ -15,7 +15,6 @@ from safetensors.torch import load_file
 
 import lab
 from lab import compare, evaluate, runs
-from lab.config import compose
 from lab.evaluation import FeatureSpace, tools
 from lab.evaluation.worth import floor_pictures
 from lab.model import DiffusionModel
@@ -175,30 +174,6 @@ def test_what_was_measured_otherwise_is_not_compared(tmp_path: Path) -> None:
     assert rows[2]["seed"] == 0 and rows[2]["fid"] == 1.5 and "cas_top5" not in rows[2]  # other real pictures
     with pytest.raises(compare.LabError, match="evaluated with cas_steps 600 and 900"):
         compare.rows_of([str(tmp_path / "d"), str(tmp_path / "e")])
-
-
-def test_what_is_asked_otherwise_lies_apart() -> None:
-    """Another seed or sampler does not take the place of what is there."""
-    run = Path("run")
-    for overrides, name in (
-        ([], "2"),
-        (["n=2040"], "2"),
-        (["n=100"], "2_n-100"),
-        (["seed=1", "sampler=ddim"], "2_sampler-ddim_seed-1"),
-        (["neighbours=0"], "2_neighbours-0"),
-        (["guidance_interval=[0.1,0.8]", "space=timm/resnet18"], "2_guidance_interval-0.1-0.8"),
-    ):
-        cfg = compose("evaluate", [f"run={run}", *overrides])
-        cfg.n = cfg.n or evaluate.usual_n(7169)
-        made, found = evaluate.folders_of(cfg, 2.0, evaluate.usual_n(7169))
-        assert made == run / "evaluation" / name
-        assert found.name == name + ("_timm_resnet18" if "space=timm/resnet18" in overrides else "")
-    made, found = evaluate.folders_of(compose("evaluate", [f"run={run}", "seed=1", "out=there"]), 2.0, 2040)
-    assert made == found == Path("there")
-
-
-def test_of_few_pictures_as_many_are_sampled_as_leave_a_reference() -> None:
-    assert [evaluate.usual_n(count) for count in (7169, 4080, 500, 107)] == [2040, 2040, 250, 53]
 
 
 def test_a_quick_look_does_not_spoil_the_table(tmp_path: Path) -> None:

@@ -144,6 +144,15 @@ def test_pictures_that_were_made_otherwise_are_not_replaced_without_a_word(
         assert code == 0 and ("pictures that were made otherwise lie there" in said) is warned, said
 
 
+def test_a_picture_that_says_nothing_of_its_making_is_not_replaced_without_a_word(
+    class_run: Path, run_command: Command, tmp_path: Path
+) -> None:
+    (tmp_path / "made").mkdir()
+    Image.new("RGB", (8, 8)).save(tmp_path / "made" / "grid.png")
+    code, said = run_command(lab.sample.main, f"run={class_run}", "classes=[7]", "out=made")
+    assert code == 0 and "pictures that were made otherwise lie there" in said, said
+
+
 def test_nothing_guides_an_unconditional_run(
     run_command: Command, tiny_settings: tuple[str, ...], tmp_path: Path
 ) -> None:
