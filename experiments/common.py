@@ -83,16 +83,9 @@ def sampling_of(cfg: DictConfig) -> dict[str, Any]:
     return {key: plain(cfg[key]) for key in SAMPLING}
 
 
-def facts_of(model: DiffusionModel, asked: Mapping[str, Any]) -> dict[str, Any]:
-    """What samples depend on: the weights, and how they are made, by the run's defaults where nothing is asked."""
-    given = {key: value for key, value in asked.items() if value is not None}
-    facts = {**model.provenance, **vars(model.sampling), **given}
-    return facts if model.autoencoder.bounded else {**facts, "thresholding": None}  # latents are not held in
-
-
 def sampling_facts(model: DiffusionModel, cfg: DictConfig) -> dict[str, Any]:
     """The same of an experiment with plain samples."""
-    return facts_of(model, {**sampling_of(cfg), "count": cfg.count})
+    return model.facts_of({**sampling_of(cfg), "count": cfg.count})
 
 
 def in_pieces(

@@ -16,7 +16,7 @@ from PIL import Image
 from torch import Tensor
 
 import lab
-from experiments.common import Report, check_sampling, facts_of, plain, write_table
+from experiments.common import Report, check_sampling, plain, write_table
 from experiments.subjects import Subjects, ask
 from experiments.switching import guidance_of
 from lab import LabError
@@ -144,7 +144,7 @@ def run(cfg: DictConfig) -> Report:
     folder = Path(cfg.out) if cfg.out is not None else Path(cfg.run) / "denoising"
     keys = ("num_inference_steps", "guidance_scale", "guidance_interval", "spacing", "seed")
     asked = {key: plain(cfg[key]) for key in keys}
-    facts = facts_of(model, {**asked, "sampler": "ddim"}) | {"subjects": subjects.names}
+    facts = model.facts_of({**asked, "sampler": "ddim"}) | {"subjects": subjects.names}
     both = both_ways(model, subjects, cfg)
     path = folder / f"denoising.{cfg.video}"
     size = save_video(frames(both, subjects), path, facts, cfg.fps)

@@ -15,7 +15,7 @@ from omegaconf import DictConfig
 from torch import Tensor
 
 import lab
-from experiments.common import facts_of, log_log, to_csv
+from experiments.common import log_log, to_csv
 from experiments.subjects import ask
 from lab.cli import entry_point
 from lab.commands import command_line
@@ -85,7 +85,7 @@ def main(cfg: DictConfig) -> None:
     rows, back = measure(model, images, condition, cfg)
     folder = Path(cfg.out) if cfg.out is not None else Path(cfg.run) / "inversion_error"
     tried = {"steps": list(cfg.steps), "iterations": list(cfg.iterations), "spacing": cfg.spacing}
-    facts = {**model.provenance, "images": {**facts_of(model, asked), **subjects.facts}, **tried}
+    facts = {**model.provenance, "images": {**model.facts_of(asked), **subjects.facts}, **tried}
     names = {count: f"{count} iteration{'s' * (count > 1)}" for count in cfg.iterations}
     lines = {name: [(r.steps, r.error) for r in rows if r.iterations == count] for count, name in names.items()}
     labels = ("Inverted and sampled again", "levels", "error (RMS, pixels in ±1)")

@@ -41,7 +41,7 @@ SCALES = (-2.0, 0.0, 1.0, 2.0, 4.0, 8.0)
 
 def provenance(model: DiffusionModel) -> dict[str, Any]:
     """What every sheet of the page was made with."""
-    return {**model.provenance, "seed": 0, **vars(model.sampling)}
+    return {**model.facts_of({}), "seed": 0}
 
 
 def prompt_sheet(model: DiffusionModel, path: Path) -> Section:

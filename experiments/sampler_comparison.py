@@ -17,7 +17,7 @@ from PIL import Image
 from torch import Tensor
 
 import lab
-from experiments.common import facts_of, log_log, to_csv
+from experiments.common import log_log, to_csv
 from experiments.subjects import ask
 from lab.cli import entry_point
 from lab.commands import command_line
@@ -120,7 +120,7 @@ def main(cfg: DictConfig) -> None:
     subjects = ask(model, cfg.classes, cfg.prompts, count=8, guided=False)
     rows, pictures = compare(model, cfg, {**asked, "condition": subjects.condition})
     folder = Path(cfg.out) if cfg.out is not None else Path(cfg.run) / "sampler_comparison"
-    facts = {**facts_of(model, asked), **subjects.facts}
+    facts = {**model.facts_of(asked), **subjects.facts}
     facts |= {"sampler": list(cfg.samplers), "num_inference_steps": list(cfg.steps)}
     facts["reference"] = OmegaConf.to_container(cfg.reference)
     columns = [str(steps) for steps in cfg.steps]

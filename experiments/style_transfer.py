@@ -17,7 +17,7 @@ from PIL import Image
 from torch import Tensor
 
 import lab
-from experiments.common import Report, check_sampling, facts_of, plain, write_table
+from experiments.common import Report, check_sampling, plain, write_table
 from experiments.subjects import similarity_of
 from experiments.switching import Pairs, pairs_of, transfer
 from lab import LabError
@@ -168,7 +168,7 @@ def run(cfg: DictConfig) -> Report:
     folder = Path(cfg.out) if cfg.out is not None else Path(cfg.run) / "style_transfer"
     asked = {key: plain(cfg[key]) for key in SETTINGS}
     given = pictures(model, list(cfg.images)) if cfg.images is not None else None
-    facts = {**facts_of(model, {**asked, "sampler": "ddim"}), **pairs.facts, "steps": steps}
+    facts = {**model.facts_of({**asked, "sampler": "ddim"}), **pairs.facts, "steps": steps}
     if given is not None:  # a file may have changed, and its name not
         facts["images_sha256"] = hashlib.sha256(given.numpy().tobytes()).hexdigest()
     made = transfer(model, cfg, pairs, steps, given, Parts(folder, facts))

@@ -10,7 +10,7 @@ from omegaconf import DictConfig
 from PIL import Image
 
 import lab
-from experiments.common import Report, check_sampling, facts_of, plain, write_table
+from experiments.common import Report, check_sampling, plain, write_table
 from experiments.expected import Expected, compared
 from experiments.subjects import Score, Subjects, ask, similarity_of, verdict_of
 from experiments.sweeps import MEASURES, Swept, called_out, frames, measure, sweep, values_of
@@ -82,7 +82,7 @@ def run_sweep(cfg: DictConfig, kind: Kind) -> tuple[Report, Swept]:
     names, scores, about = measures_of(cfg, model, subjects)
     values, settings = values_of(cfg), settings_of(cfg, kind)
     folder = Path(cfg.out) if cfg.out is not None else Path(cfg.run) / kind.name
-    facts = {**facts_of(model, settings), **subjects.facts, "count": cfg.count, kind.knob: values}
+    facts = {**model.facts_of(settings), **subjects.facts, "count": cfg.count, kind.knob: values}
     swept = sweep(model, subjects, kind.knob, values, cfg.count, settings, Parts(folder, facts))
     measured = measure(swept, names, scores)
     write_table(folder / f"{kind.name}.csv", {kind.knob: values, **measured})

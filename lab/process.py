@@ -1,6 +1,6 @@
 """The diffusion process of a trained network, a state at a time, in pixel or latent space."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
@@ -64,6 +64,12 @@ class DiffusionProcess(nn.Module):
         """What is told of everything that is made: the weights' origin, the precision and how requests are told."""
         precision = "bf16" if computes_bf16(self.precision, self.device) else "fp32"
         return {**self.origin, "precision": precision, **self.conditioner.telling}
+
+    def facts_of(self, asked: Mapping[str, Any]) -> dict[str, Any]:
+        """What samples depend on: the weights, and how they are made, by the run's defaults where nothing is asked."""
+        given = {key: value for key, value in asked.items() if value is not None}
+        facts = {**self.provenance, **vars(self.sampling), **given}
+        return facts if self.autoencoder.bounded else {**facts, "thresholding": None}  # latents are not held in
 
     @contextmanager
     def in_precision(self, precision: Precision) -> Iterator[None]:

@@ -94,13 +94,12 @@ def main(cfg: DictConfig) -> None:
     request: Any = OmegaConf.to_container(cfg)
     settings: dict[str, Any] = {key: request[key] for key in SETTINGS}
     samples = model.sample(**asked, **settings, count=cfg.count, seed=cfg.seed)
-    used = {key: getattr(model.sampling, key, None) if value is None else value for key, value in settings.items()}
+    made_with = model.facts_of(settings)
+    used = {key: made_with.get(key) for key in settings}
     given = next((names for names in asked.values() if names), [""])
     if asked["classes"]:
         given = [model.conditioner.class_names[class_index(one, model.conditioner.class_names)] for one in given]  # type: ignore[index, arg-type]
     captions = [Path(str(name)).name if asked["images"] else str(name) for name in given for _ in range(cfg.count)]
-    if not model.autoencoder.bounded:
-        used["thresholding"] = None  # latents are not held in
     of_texts = model.conditioner.telling if cfg.images else {}
     told = {key: value for key, value in model.provenance.items() if key not in of_texts}
     facts = {**told, "seed": cfg.seed, "config": {**request, **used}}

@@ -238,6 +238,14 @@ def test_latents_are_not_clipped_and_are_decoded(tiny_model: Build) -> None:
     assert tensor(model, classes=[0], height=24, width=8).shape == (1, 3, 24, 8)
 
 
+def test_what_samples_depend_on_is_what_was_asked_and_the_runs_own_and_no_holding_of_latents(tiny_model: Build) -> None:
+    in_pixels, in_latents = tiny_model(), tiny_model(autoencoder=Halved())
+    for model, held in ((in_pixels, "static"), (in_latents, None)):
+        facts = model.facts_of({"guidance_scale": 8.0, "sampler": None})
+        assert facts == {**model.provenance, **vars(model.sampling), "guidance_scale": 8.0, "thresholding": held}
+    assert in_pixels.facts_of({"thresholding": "dynamic"})["thresholding"] == "dynamic"
+
+
 def test_latent_sizes_must_suit_the_autoencoder_too(tiny_model: Build) -> None:
     model = tiny_model(autoencoder=Halved())
     with pytest.raises(LabError, match="size 9x16: the autoencoder takes multiples of 2"):

@@ -76,8 +76,7 @@ def plan_of(cfg: DictConfig, model: DiffusionModel, train: ImageSet) -> Plan:
         raise LabError(f"cas_n={cas_n}: as many training pictures are learned from beside, and there are {len(train)}")
     asked: Any = OmegaConf.to_container(OmegaConf.masked_copy(cfg, list(SETTINGS)))
     asked["guidance_scale"] = model.sampling.guidance_scale if cfg.guidance_scale is None else cfg.guidance_scale
-    given = {key: value for key, value in asked.items() if value is not None}
-    facts = {**model.provenance, **vars(model.sampling), **given, "n": cfg.n, "data": train.fingerprint}
+    facts = {**model.facts_of(asked), "n": cfg.n, "data": train.fingerprint}
     order, _ = floor_pictures(train, max(cfg.n, cas_n), cfg.seed)
     classes, further = train.labels[order[: cfg.n]], train.labels[order[cfg.n :]]
     a_colour = cfg.colour_count if isinstance(model.conditioner, ClipConditioner) else 0
