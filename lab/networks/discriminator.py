@@ -3,6 +3,8 @@
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+POSES = 8  # of a square
+
 
 class PatchDiscriminator(nn.Sequential):
     """Images (B, 3, H, W) -> a logit for each overlapping patch (B, 1, h, w): high is real.
@@ -23,6 +25,16 @@ class PatchDiscriminator(nn.Sequential):
             width = wider
         super().__init__(*stages, nn.Conv2d(width, 1, 4, padding=1))
         self.stride = 2**layers
+
+
+def posed(pictures: Tensor, roll: tuple[int, int], pose: int) -> Tensor:
+    """Pictures (B, 3, H, W) as a discriminator is to see them: rolled by (down, right) pixels, in one of `POSES` poses.
+
+    A pose is a number of quarter turns, and from 4 on a mirror image. Real and reconstructed pictures are shown alike,
+    and gradients go through (Zhao et al. 2020, "Differentiable augmentation for data-efficient GAN training").
+    """
+    turned = pictures.roll(roll, dims=(2, 3)).rot90(pose % 4, dims=(2, 3))
+    return turned.flip(3) if pose >= 4 else turned
 
 
 def hinge_loss(real: Tensor, fake: Tensor) -> Tensor:

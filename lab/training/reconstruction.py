@@ -12,7 +12,7 @@ from lab.autoencoders import Autoencoder, AutoencoderVQ
 from lab.autoencoders.base import Pass
 from lab.data import BatchStream, ImageSet
 from lab.errors import LabError
-from lab.networks.discriminator import PatchDiscriminator, hinge_loss
+from lab.networks.discriminator import POSES, PatchDiscriminator, hinge_loss, posed
 from lab.render import save_image
 from lab.seeding import generator
 from lab.there_and_back import COLUMNS, pairs, reconstruction, there_and_back
@@ -72,7 +72,8 @@ class AutoencoderTask(StreamTask):
 
     The discriminator learns in the same step from the same reconstructions. Neither's loss has a gradient in the
     other's weights, but clipping goes by the norm of both together. It sees each step's pictures rolled by other
-    pixels: its strided convolutions weigh pixels by where they lie on their lattice, which a decoder would draw.
+    pixels, since its strided convolutions weigh pixels by where they lie on their lattice, which a decoder would draw,
+    and in another pose, since it would learn a few thousand pictures by heart.
 
     held_out        looked at in previews, which report PSNR and SSIM over all of it
     perceptual      distance (B,) of two batches of images; None for none
@@ -103,7 +104,10 @@ class AutoencoderTask(StreamTask):
         self.divisible = self.discriminator is None and not isinstance(autoencoder, AutoencoderVQ)
 
     def inputs(self, step: int, rank: int = 0, world: int = 1) -> dict[str, Tensor]:
-        """images (B, 3, H, W), eps like their latents, adversarial (B,) the `adversarial_share`, roll (B, 2) pixels."""
+        """images (B, 3, H, W), eps like their latents, adversarial (B,) the `adversarial_share`.
+
+        roll (B, 2) in pixels and pose (B,): how the discriminator is shown the step's pictures.
+        """
         batch = self.stream.batch(step, rank, world)
         count, sides = len(batch.labels), batch.images.shape[2:]
         self.autoencoder.check_size(*sides)
@@ -112,11 +116,12 @@ class AutoencoderTask(StreamTask):
         share = torch.full((count,), self.losses.adversarial_share(step))
         eps = eps[rank * count : (rank + 1) * count]
         stride = 1 if self.discriminator is None else self.discriminator.stride
-        roll = torch.randint(stride, (1, 2), generator=generator(self.seed, "roll", step))
-        return {"images": batch.images, "eps": eps, "adversarial": share, "roll": roll.expand(count, 2)}
+        roll = torch.randint(stride, (1, 2), generator=generator(self.seed, "roll", step)).expand(count, 2)
+        pose = torch.randint(POSES, (1,), generator=generator(self.seed, "pose", step)).expand(count)
+        return {"images": batch.images, "eps": eps, "adversarial": share, "roll": roll, "pose": pose}
 
     def forward(  # type: ignore[override]
-        self, images: Tensor, eps: Tensor, adversarial: Tensor, roll: Tensor
+        self, images: Tensor, eps: Tensor, adversarial: Tensor, roll: Tensor, pose: Tensor
     ) -> dict[str, Tensor]:
         """{"loss": (B,), "error", "perceptual", ...}: each judgement, unweighted, and what the latents report."""
         images = images.contiguous(memory_format=torch.channels_last)
@@ -130,7 +135,8 @@ class AutoencoderTask(StreamTask):
             told["perceptual"] = distance.detach()
         loss = judged + penalty
         if self.discriminator is not None and bool((adversarial >= 0).all()):
-            real, fake = (pictures.roll(roll[0].tolist(), dims=(2, 3)) for pictures in (images, made))
+            down, right = roll[0].tolist()
+            real, fake = (posed(pictures, (down, right), int(pose[0])) for pictures in (images, made))
             of_both, also = self._adversarial(self.discriminator, real, fake, judged.mean(), adversarial)
             loss, told = loss + of_both, told | also
         elif self.discriminator is not None:  # all parameters take part in every step, as several processes need

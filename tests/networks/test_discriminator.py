@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from lab.networks.discriminator import PatchDiscriminator, hinge_loss
+from lab.networks.discriminator import POSES, PatchDiscriminator, hinge_loss, posed
 
 
 @pytest.mark.parametrize(("size", "logits"), [(64, 6), (32, 2)])
@@ -19,6 +19,17 @@ def test_a_picture_moved_by_its_stride_has_its_logits_moved_by_one(layers: int) 
     one, moved = local(picture), local(picture.roll(judge.stride, dims=3))
     torch.testing.assert_close(moved[inside], one.roll(1, dims=3)[inside])
     assert not torch.allclose(local(picture.roll(judge.stride // 2, dims=3))[inside], one[inside])
+
+
+def test_poses_are_all_those_of_a_square() -> None:
+    square = torch.arange(4.0).view(1, 1, 2, 2)
+    quarters = [[0, 1, 2, 3], [1, 3, 0, 2], [3, 2, 1, 0], [2, 0, 3, 1]]
+    mirrored = [[b, a, d, c] for a, b, c, d in quarters]
+    poses = [posed(square, (0, 0), pose).flatten().tolist() for pose in range(POSES)]
+    assert poses == quarters + mirrored
+    wide = torch.arange(6.0).view(1, 1, 2, 3)
+    assert posed(wide, (1, 2), 0)[0, 0].tolist() == [[4, 5, 3], [1, 2, 0]]  # down by one, right by two
+    assert posed(wide, (0, 0), 1).shape == (1, 1, 3, 2)
 
 
 def test_hinge_is_its_formula_and_vanishes_beyond_its_margin() -> None:

@@ -10,7 +10,7 @@ from torch import Tensor
 from lab.autoencoders import AutoencoderKL, AutoencoderVQ
 from lab.data import BatchStream, ImageSet
 from lab.errors import LabError
-from lab.networks.discriminator import hinge_loss
+from lab.networks.discriminator import hinge_loss, posed
 from lab.training import AutoencoderTask, ReconstructionLosses, Trainer, TrainingSettings
 
 B = 4
@@ -170,10 +170,10 @@ def test_its_weight_rises() -> None:
     torch.testing.assert_close(heeded[0] - penalty, (heeded[1] - penalty) / 2, rtol=1e-3, atol=1e-6)
 
 
-def rolled(pictures: Tensor, given: dict[str, Tensor]) -> Tensor:
+def as_seen(pictures: Tensor, given: dict[str, Tensor]) -> Tensor:
     """As the discriminator sees them."""
     down, right = given["roll"][0].tolist()
-    return pictures.roll(down, dims=2).roll(right, dims=3)
+    return posed(pictures, (down, right), int(given["pose"][0]))
 
 
 def test_it_sees_pictures_rolled_to_every_place_of_its_lattice() -> None:
@@ -182,6 +182,13 @@ def test_it_sees_pictures_rolled_to_every_place_of_its_lattice() -> None:
     assert all((roll == roll[0]).all() for roll in rolls)
     assert {tuple(roll[0].tolist()) for roll in rolls} == {(down, right) for down in range(8) for right in range(8)}
     assert not make_task().inputs(7)["roll"].any()  # there is none
+
+
+def test_it_sees_pictures_in_every_pose() -> None:
+    task = make_task(ADVERSARIAL)
+    poses = [task.inputs(step)["pose"] for step in range(100)]
+    assert all(pose.shape == (B,) and (pose == pose[0]).all() for pose in poses)
+    assert {int(pose[0]) for pose in poses} == set(range(8))
 
 
 def test_each_loss_reaches_its_own_network_alone() -> None:
@@ -193,7 +200,7 @@ def test_each_loss_reaches_its_own_network_alone() -> None:
     got = [p.grad.clone() for p in task.discriminator.parameters() if p.grad is not None]
     made = task.autoencoder.training_pass(given["images"], given["eps"]).images.detach()
     task.zero_grad()
-    real, fake = (task.discriminator(rolled(pictures, given)) for pictures in (given["images"], made))
+    real, fake = (task.discriminator(as_seen(pictures, given)) for pictures in (given["images"], made))
     hinge_loss(real, fake).mean().backward()
     for mine, parameter in zip(got, task.discriminator.parameters(), strict=True):
         torch.testing.assert_close(mine, parameter.grad, rtol=1e-4, atol=1e-6)
@@ -210,7 +217,7 @@ def test_its_judgement_pulls_as_hard_as_the_rest() -> None:
 
     made = task.autoencoder.training_pass(given["images"], given["eps"])
     error = gradient((made.images - given["images"]).abs().mean())
-    judgement = gradient(-task.discriminator(rolled(made.images, given)).mean())
+    judgement = gradient(-task.discriminator(as_seen(made.images, given)).mean())
     together = gradient(task(**given)["loss"].mean())
     scale = 0.5 * error.norm() / (judgement.norm() + 1e-4)
     torch.testing.assert_close(together, error + scale * judgement, rtol=1e-3, atol=1e-6)
