@@ -1,4 +1,4 @@
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import ClassVar
 
@@ -10,7 +10,6 @@ from experiments import quickstart
 from experiments.quickstart import PROMPTS, prompt_sheet
 from lab.model import DiffusionModel
 from lab.render import read_provenance
-from lab.sampling import SamplingDefaults
 
 Command = Callable[..., tuple[int, str]]
 
@@ -18,7 +17,6 @@ Command = Callable[..., tuple[int, str]]
 class Painter:
     """Stands in for a model: paints the colour asked for, or always green."""
 
-    sampling = SamplingDefaults()
     colours: ClassVar = {
         "red": (0.8, 0.0, 0.0),
         "orange": (1.0, 0.55, 0.0),
@@ -32,7 +30,9 @@ class Painter:
 
     def __init__(self, listens: bool) -> None:
         self.listens = listens
-        self.provenance = {"run": "painter"}
+
+    def facts_of(self, asked: Mapping[str, object]) -> dict[str, object]:
+        return {"run": "painter", **asked}
 
     def sample(self, prompts: list[str], count: int, output: str) -> torch.Tensor:
         names = [PROMPTS[prompt] if self.listens else "green" for prompt in prompts for _ in range(count)]
