@@ -10,6 +10,7 @@ from experiments import quickstart
 from experiments.quickstart import PROMPTS, prompt_sheet
 from lab.model import DiffusionModel
 from lab.render import read_provenance
+from lab.sampling import SamplingDefaults
 
 Command = Callable[..., tuple[int, str]]
 
@@ -17,6 +18,7 @@ Command = Callable[..., tuple[int, str]]
 class Painter:
     """Stands in for a model: paints the colour asked for, or always green."""
 
+    sampling = SamplingDefaults()
     colours: ClassVar = {
         "red": (0.8, 0.0, 0.0),
         "orange": (1.0, 0.55, 0.0),
