@@ -49,9 +49,10 @@ from lab.training.log import TrainingLog
 logger = logging.getLogger(__name__)
 REMEMBERS = "lab.conditioning.ClipVector"
 SMALL = Path("results/small")  # where copies go that have no other place
-BEFORE = "before"  # in the copy of a run that went on from another: the same files of that one
+BEFORE = "before"  # in the copy of a run that went on from another: configuration and log of that one
 SHOWN_ON = "of_"  # a sheet's name: this and the diffusion run whose samples it shows
-KEPT = (CONFIG, "log.csv", "loss.png", "loss.png.json")
+TOLD = (CONFIG, "log.csv")  # of each stage of a training
+KEPT = (*TOLD, "loss.png", "loss.png.json")
 TYPES: dict[str, Any] = {
     **dict.fromkeys(("run", "out", "decoder", "pictures"), str | None),
     "words": Literal["all", "met"],
@@ -241,7 +242,7 @@ def _copy_before(run: Path, cfg: DictConfig, out: Path) -> None:
     """How an autoencoder was trained before its decoder learned on, and before that."""
     before = run / BEFORE if (run / BEFORE).is_dir() else cfg.latents.run if cfg.task == "autoencoder" else None
     if before is not None and (Path(before) / CONFIG).is_file():
-        _copy(Path(before), out / BEFORE, KEPT)
+        _copy(Path(before), out / BEFORE, TOLD)
         _copy_before(Path(before), read_config(before), out / BEFORE)
 
 

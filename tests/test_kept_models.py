@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from lab.export import BEFORE, KEPT
+from lab.export import BEFORE, TOLD
 from lab.runs import REFERENCE, read_config
 
 MODELS = sorted(path.parent for path in REFERENCE.glob("*/config.yaml"))
@@ -15,7 +15,7 @@ def test_each_stage_of_a_training_is_kept(kept: Path) -> None:
     """An autoencoder whose decoder learned on has the stages before that beside it, to its first."""
     stage, stages = kept, 0
     while True:
-        assert [name for name in KEPT if not (stage / name).is_file()] == []
+        assert [name for name in TOLD if not (stage / name).is_file()] == []
         cfg = read_config(stage)
         if cfg.task != "autoencoder" or cfg.latents.run is None:
             break
