@@ -15,7 +15,6 @@ import filecmp
 import logging
 import shutil
 import tempfile
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -33,6 +32,7 @@ from lab.clip.load import training_note
 from lab.conditioning import ClipVector
 from lab.config import build, check_types
 from lab.continuing import FREE, changes, write_config
+from lab.copying import KEPT, SHOWN_ON, copy_before, copy_files, copy_numbers, copy_sheets
 from lab.errors import LabError
 from lab.evaluation.held_out import weights_of
 from lab.evaluation.report import results
@@ -49,10 +49,6 @@ from lab.training.log import TrainingLog
 logger = logging.getLogger(__name__)
 REMEMBERS = "lab.conditioning.ClipVector"
 SMALL = Path("results/small")  # where copies go that have no other place
-BEFORE = "before"  # in the copy of a run that went on from another: configuration and log of that one
-SHOWN_ON = "of_"  # a sheet's name: this and the diffusion run whose samples it shows
-TOLD = (CONFIG, "log.csv")  # of each stage of a training
-KEPT = (*TOLD, "loss.png", "loss.png.json")
 TYPES: dict[str, Any] = {
     **dict.fromkeys(("run", "out", "decoder", "pictures"), str | None),
     "words": Literal["all", "met"],
@@ -125,8 +121,8 @@ def export(
     if remember:
         weights |= halved({"model.conditioner.pictures": remembered(cfg, run)})
     saved = checkpoint.save(out / "checkpoints", found.step, {"weights": weights}, found.state, keep=1, keep_best=0)
-    _copy_before(run, cfg, out)
-    _copy(run, out, KEPT)
+    copy_before(run, cfg, out)
+    copy_files(run, out, KEPT)
     if step is not None and (out / "log.csv").is_file():
         TrainingLog(out / "log.csv", found.step)  # cuts what came later
         loss_curve(out / "log.csv", out / "loss.png")
@@ -140,10 +136,10 @@ def export(
         return saved
     if cfg.task == "diffusion":
         sheets = sorted((run / "samples").glob("step_*.png"))
-        _copy_sheets(run, out, [path for path in sheets if path.stem <= f"step_{found.step:07d}"][-1:])
+        copy_sheets(run, out, [path for path in sheets if path.stem <= f"step_{found.step:07d}"][-1:])
     else:  # its own sheets show real pictures
         _show(run, out, pictures)
-    _copy_numbers(run, out, {"step": found.step})
+    copy_numbers(run, out, {"step": found.step})
     return saved
 
 
@@ -216,9 +212,9 @@ def _export_own(run: Path, task: str, out: Path, words: Tensor | None) -> None:
             source = save_clip(staged, load_clip(pretrained=str(source)), training_note(source), words)
         if (out / WEIGHTS).is_file() and not filecmp.cmp(source / WEIGHTS, out / WEIGHTS, shallow=False):
             raise LabError(f"out={out}: holds another {own}; delete it first, or name another folder")
-        _copy(source, out, [path.name for path in source.iterdir() if path.is_file()])
-    _copy(run, out, KEPT)
-    _copy_numbers(run, out, weights_of(run))
+        copy_files(source, out, [path.name for path in source.iterdir() if path.is_file()])
+    copy_files(run, out, KEPT)
+    copy_numbers(run, out, weights_of(run))
 
 
 def words_met(cfg: DictConfig, run: Path) -> Tensor:
@@ -230,52 +226,13 @@ def words_met(cfg: DictConfig, run: Path) -> Tensor:
     return flower_clip_task(cfg, source, images, settings).words_met(settings.steps)
 
 
-def _copy(source: Path, out: Path, names: Sequence[str]) -> None:
-    """Files of these names, where they are there; folders are made on the way."""
-    for name in names:
-        if (source / name).is_file() and (source / name).resolve() != (out / name).resolve():
-            (out / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(source / name, out / name)
-
-
-def _copy_before(run: Path, cfg: DictConfig, out: Path) -> None:
-    """How an autoencoder was trained before its decoder learned on, and before that."""
-    before = run / BEFORE if (run / BEFORE).is_dir() else cfg.latents.run if cfg.task == "autoencoder" else None
-    if before is not None and (Path(before) / CONFIG).is_file():
-        _copy(Path(before), out / BEFORE, TOLD)
-        _copy_before(Path(before), read_config(before), out / BEFORE)
-
-
 def _show(run: Path, out: Path, pictures: Path | None) -> None:
     """A sheet of what `out` makes of samples of another run; without one those that the run has, if it is a copy."""
     if pictures is None:
-        _copy_sheets(run, out, sorted((run / "samples").glob(f"{SHOWN_ON}*.png")))
+        copy_sheets(run, out, sorted((run / "samples").glob(f"{SHOWN_ON}*.png")))
         return
     model, name = lab.load(pictures), pictures.resolve().name
     save_image(sheet_of(out, model, name), out / "samples" / f"{SHOWN_ON}{name}.png", model.provenance)
-
-
-def _copy_sheets(run: Path, out: Path, sheets: Sequence[Path]) -> None:
-    """These sheets of a run; what `out` had of others goes."""
-    names = [f"samples/{path.name}" for path in sheets]
-    _copy(run, out, names + [f"{name}.json" for name in names])
-    for path in (*out.glob("samples/step_*.png"), *out.glob(f"samples/{SHOWN_ON}*.png")):
-        if f"samples/{path.name}" not in names:
-            path.unlink()
-            path.with_name(f"{path.name}.json").unlink(missing_ok=True)
-
-
-def _copy_numbers(run: Path, out: Path, of: dict[str, Any]) -> None:
-    """What lab.evaluate found of these weights; what `out` had of others goes."""
-    found = {path: all(one.get(key) == value for key, value in of.items()) for path, one in results(run).items()}
-    current = [str(path.relative_to(run)) for path, fits in found.items() if fits]
-    _copy(run, out, current)
-    for path, fits in found.items():
-        if not fits:
-            logger.warning("%s is of other weights and stays behind: evaluate again", path)
-    for path in results(out):
-        if str(path.relative_to(out)) not in current:
-            path.unlink()
 
 
 def check(cfg: DictConfig) -> None:

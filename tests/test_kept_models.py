@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from lab.export import BEFORE, TOLD
+from lab.copying import BEFORE, TOLD
 from lab.runs import REFERENCE, read_config
 
 MODELS = sorted(path.parent for path in REFERENCE.glob("*/config.yaml"))
