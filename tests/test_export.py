@@ -47,36 +47,6 @@ def test_the_copy_makes_the_same_pictures_in_a_fraction_of_the_space(
     assert all(p.dtype == torch.float32 for p in lab.load(tmp_path / "kept").parameters())
 
 
-def test_its_last_sheet_and_its_numbers_come_along_and_no_real_pictures(copied: Path, tmp_path: Path) -> None:
-    for name in ("samples/step_0000003.png", "samples/step_0000006.png", "samples/step_0000006.png.json"):
-        (copied / name).parent.mkdir(exist_ok=True)
-        (copied / name).write_text(name)
-    export.export(copied, tmp_path / "kept")  # and then come what others left there
-    (copied / "evaluation" / "2").mkdir(parents=True)
-    for name in ("copies.png", "index.html"):
-        (copied / "evaluation" / "2" / name).write_text(name)
-    for scale, step in (("2", 6), ("4", 3)):
-        (copied / "evaluation" / scale).mkdir(exist_ok=True)
-        (copied / "evaluation" / scale / "evaluation.json").write_text(json.dumps({"step": step}))
-        (tmp_path / "kept" / "evaluation" / scale).mkdir(parents=True)
-        (tmp_path / "kept" / "evaluation" / scale / "evaluation.json").write_text(json.dumps({"step": 3}))
-    (tmp_path / "kept" / "samples" / "step_0000003.png").touch()
-    export.export(copied, tmp_path / "kept")
-    there = {str(path.relative_to(tmp_path / "kept")) for path in (tmp_path / "kept").rglob("*.*") if path.is_file()}
-    assert {name for name in there if name.startswith("samples")} == {
-        "samples/step_0000006.png",
-        "samples/step_0000006.png.json",
-    }
-    assert {name for name in there if name.startswith("evaluation")} == {"evaluation/2/evaluation.json"}
-
-
-def test_damaged_numbers_are_named(copied: Path, run_command: Command, tmp_path: Path) -> None:
-    (copied / "evaluation" / "2").mkdir(parents=True)
-    (copied / "evaluation" / "2" / "evaluation.json").write_text('{"step": ')
-    code, said = run_command(export.main, f"run={copied}", f"out={tmp_path / 'kept'}")
-    assert code == 2 and "evaluation.json: damaged" in said and "evaluate again" in said, said
-
-
 def test_it_goes_to_the_small_copies_by_itself(
     copied: Path, run_command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -260,43 +230,6 @@ def test_a_clip_may_leave_the_words_behind_that_it_never_met(
     assert code == 2 and "words=met: it is for runs that trained a CLIP, not task=diffusion" in said
 
 
-def test_a_run_is_not_copied_onto_itself(copied: Path, tmp_path: Path) -> None:
-    before = size(copied)
-    with pytest.raises(LabError, match=r"out=.*copy: is the run itself"):
-        export.export(copied, tmp_path / "elsewhere" / ".." / "copy")
-    assert size(copied) == before
-    kept = tmp_path / "kept"
-    export.export(copied, kept)
-    made = samples(kept)
-    export.export(kept, kept)  # a copy has no more than its copy
-    torch.testing.assert_close(samples(kept), made, rtol=0, atol=0)
-
-
-def test_a_later_copy_is_not_overwritten(class_run: Path, tmp_path: Path) -> None:
-    saved = export.export(class_run, tmp_path / "kept")
-    saved.rename(saved.with_name("step_00000009"))
-    with pytest.raises(LabError, match="holds step_00000009, a later one than step_00000006"):
-        export.export(class_run, tmp_path / "kept")
-    shutil.copy(class_run / "config.yaml", tmp_path)
-    with pytest.raises(LabError, match="no checkpoint in"):
-        export.export(tmp_path, tmp_path / "kept")
-
-
-def test_a_copy_of_another_run_is_not_overwritten(class_run: Path, copied: Path, tmp_path: Path) -> None:
-    export.export(class_run, tmp_path / "kept")
-    kept = {path: path.read_bytes() for path in (tmp_path / "kept").rglob("*") if path.is_file()}
-    config = OmegaConf.load(copied / "config.yaml")
-    config.seed, config.sampling.guidance_scale = 7, 9.0  # the second is no reason
-    OmegaConf.save(config, copied / "config.yaml")
-    with pytest.raises(LabError, match=r"out=.*kept: holds another run, with seed=0 and not 7; delete it, or name"):
-        export.export(copied, tmp_path / "kept")
-    assert {path: path.read_bytes() for path in (tmp_path / "kept").rglob("*") if path.is_file()} == kept
-    config.seed = 0
-    OmegaConf.save(config, copied / "config.yaml")
-    export.export(copied, tmp_path / "kept")
-    assert runs.read_config(tmp_path / "kept").sampling.guidance_scale == 9.0
-
-
 def test_a_run_in_latents_takes_a_decoder_of_the_same_latents(
     latent_run: Path, vae_run: Path, run_command: Command, tmp_path: Path, tiny_settings: tuple[str, ...]
 ) -> None:
@@ -334,36 +267,13 @@ def test_a_run_in_latents_takes_a_decoder_of_the_same_latents(
     assert code == 2 and "its latents are others" in said
 
 
-def test_what_a_decoder_went_on_from_is_kept_with_it_however_often_it_did(vae_run: Path, tmp_path: Path) -> None:
-    config = runs.read_config(vae_run)
-    for number, origin in enumerate([vae_run, "1", "2"], 1):
-        folder = Path(shutil.copytree(vae_run, tmp_path / str(number)))
-        config.latents.run, config.seed = str(tmp_path / origin), number
-        OmegaConf.save(config, folder / "config.yaml")
-    export.export(tmp_path / "3", tmp_path / "kept")
-    for number in (1, 2, 3):
-        shutil.rmtree(tmp_path / str(number))
-    export.export(tmp_path / "kept", tmp_path / "again")
-    seeds = [runs.read_config(tmp_path / "again" / ("before/" * depth)).seed for depth in range(4)]
-    assert seeds == [3, 2, 1, 0]
-    assert not (tmp_path / "again" / ("before/" * 4)).exists()
-
-
-def test_what_is_no_copy_of_a_run_is_left_alone(class_run: Path, judge_run: Path, tmp_path: Path) -> None:
-    mine = tmp_path / "mine" / "samples" / "holiday.png"
-    mine.parent.mkdir(parents=True)
-    mine.write_bytes(b"sun")
-    for run in (class_run, judge_run):
-        with pytest.raises(LabError, match=r"out=.*mine: holds something else than a copy of a run; name another"):
-            export.export(run, tmp_path / "mine")
-    assert [path for path in (tmp_path / "mine").rglob("*") if path.is_file()] == [mine]
-    export.export(class_run, tmp_path / "kept")
-    (tmp_path / "kept" / "samples").mkdir(exist_ok=True)
-    beside = Path(shutil.copy(mine, tmp_path / "kept" / "samples"))
-    export.export(class_run, tmp_path / "kept")
-    assert beside.read_bytes() == b"sun"
-
-
-def test_pixels_have_no_decoder(class_run: Path, tmp_path: Path) -> None:
-    with pytest.raises(LabError, match=r"decoder=vae: .* is no diffusion in latents"):
-        export.export(class_run, tmp_path / "kept", decoder=Path("vae"))
+def test_a_run_is_not_copied_onto_itself(copied: Path, tmp_path: Path) -> None:
+    before = size(copied)
+    with pytest.raises(LabError, match=r"out=.*copy: is the run itself"):
+        export.export(copied, tmp_path / "elsewhere" / ".." / "copy")
+    assert size(copied) == before
+    kept = tmp_path / "kept"
+    export.export(copied, kept)
+    made = samples(kept)
+    export.export(kept, kept)  # a copy has no more than its copy
+    torch.testing.assert_close(samples(kept), made, rtol=0, atol=0)
